@@ -61,8 +61,7 @@ class Ring:
         self.name = node.result.hint or "aref"
         self.depth = ring_type.depth or 1
         self.slots = [
-            tuple(poison(np.empty(t.shape, t.dtype.np)) for t in ring_type.payload)
-            for _ in range(self.depth)
+            tuple(poison(np.empty(t.shape, t.dtype.np)) for t in ring_type.payload) for _ in range(self.depth)
         ]
         self.put = self.full = 0
         self.got = dict.fromkeys(consumers, 0)
@@ -169,7 +168,7 @@ class Runtime:
         if not ok:
             raise TilecValueError("V110", "an assumption does not hold", loc=node.loc)
 
-    def run_groups(self, node: Op) -> Generator[Any]:
+    def run_groups(self, node: Op) -> Generator[Any, None, Any]:
         """Interleave one coroutine per group until all have finished."""
         tasks: dict[str, Generator[Any, None, Any]] = {}
         for name, block in zip(node.attrs["names"], node.blocks, strict=True):
@@ -230,7 +229,7 @@ def interpret(
     which let one group run as far as it can.
     """
     full = tuple(int(n) for n in grid) + (1,) * (3 - len(grid))
-    env = dict(zip(kernel.params, (bind(p, a) for p, a in zip(kernel.params, args, strict=True)), strict=True))
+    env = {p: bind(p, a) for p, a in zip(kernel.params, args, strict=True)}
     consumers = ring_consumers(kernel)
     choose = chooser(policy, seed)
     with np.errstate(all="ignore"):

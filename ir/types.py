@@ -42,7 +42,8 @@ class DType:
     @property
     def np(self) -> np.dtype[Any]:
         """The numpy dtype that holds a value of this type."""
-        return np.dtype(_NUMPY[self.name])
+        found: np.dtype[Any] = np.dtype(_NUMPY[self.name])
+        return found
 
 
 bool_ = DType("bool", "bool", 1)
@@ -85,9 +86,7 @@ def dtype_of(what: object) -> DType:
     name = what if isinstance(what, str) else np.dtype(what).name  # type: ignore[call-overload]
     found = DTYPES.get(_ALIASES.get(name, name))
     if found is None:
-        raise UnsupportedError(
-            "U101", f"no dtype named {name!r}", help=f"use one of {', '.join(DTYPES)}"
-        )
+        raise UnsupportedError("U101", f"no dtype named {name!r}", help=f"use one of {', '.join(DTYPES)}")
     return found
 
 

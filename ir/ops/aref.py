@@ -48,7 +48,7 @@ def _infer_put(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Ty
 
 
 @op("aref.put", _infer_put, effect="sync", forms=RINGS, attrs=(), optional={"group": ""}, family="aref")
-def _put(rt: Any, node: Op, ring: Any, *values: Any) -> Generator[Any]:
+def _put(rt: Any, node: Op, ring: Any, *values: Any) -> Generator[Any, None, Any]:
     """(ring, tiles...): wait for an empty slot, write it, signal full."""
     slot = yield from ring.put_enter(node)
     ring.write(slot, values)
@@ -61,7 +61,7 @@ def _infer_get(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Ty
 
 
 @op("aref.get", _infer_get, effect="sync", forms=RINGS, optional={"group": ""}, family="aref")
-def _get(rt: Any, node: Op, ring: Any) -> Generator[Any]:
+def _get(rt: Any, node: Op, ring: Any) -> Generator[Any, None, Any]:
     """(ring): wait for a full slot and borrow it until `aref.release`."""
     tiles = yield from ring.get(node, rt.group)
     return tiles
@@ -76,7 +76,7 @@ def _infer_release(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tupl
     "aref.release", _infer_release, effect="sync", forms=RINGS, family="aref",
     optional={"keep": 0, "group": ""},
 )  # fmt: skip
-def _release(rt: Any, node: Op, ring: Any) -> Generator[Any]:
+def _release(rt: Any, node: Op, ring: Any) -> Generator[Any, None, Any]:
     """(ring): give back the oldest borrowed slots until at most ``keep`` are held."""
     yield
     ring.release(node, rt.group, node.attrs.get("keep", 0))
@@ -108,7 +108,7 @@ def _infer_groups(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple
     "warp_groups", _infer_groups, effect="control", forms=SCHEDULED, blocks=-1, family="aref",
     attrs=("names", "warps", "registers"),
 )  # fmt: skip
-def _groups(rt: Any, node: Op) -> Generator[Any]:
+def _groups(rt: Any, node: Op) -> Generator[Any, None, Any]:
     """One block per group, run side by side; only arefs carry values between them."""
     yield from rt.run_groups(node)
 

@@ -120,7 +120,7 @@ def _sigmoid(a: Array) -> Any:
     return one / (one + np.exp(-a))
 
 
-for _name, _kinds, _doc, _fn in (
+_BINARY: tuple[tuple[str, tuple[str, ...], str, Callable[..., Any]], ...] = (
     ("add", NUMBER, "a + b; integers wrap.", np.add),
     ("sub", NUMBER, "a - b; integers wrap.", np.subtract),
     ("mul", NUMBER, "a * b; integers wrap.", np.multiply),
@@ -135,10 +135,11 @@ for _name, _kinds, _doc, _fn in (
     ("xor", BITS, "Bitwise exclusive or.", np.bitwise_xor),
     ("shl", INTEGER, "a << b; 0 where b >= width.", _shift(np.left_shift)),
     ("shr", INTEGER, "a >> b, arithmetic for signed; sign or 0 where b >= width.", _shift(np.right_shift)),
-):  # fmt: skip
-    _binary(_name, _kinds, _doc, _fn)
+)  # fmt: skip
+for _row in _BINARY:
+    _binary(*_row)
 
-for _name, _kinds, _doc, _fn in (
+_UNARY: tuple[tuple[str, tuple[str, ...], str, Callable[..., Any]], ...] = (
     ("neg", NUMBER, "-a; integers wrap.", np.negative),
     ("not", BITS, "Bitwise complement; logical for bool.", np.invert),
     ("abs", NUMBER, "|a|; the most negative integer wraps to itself.", np.abs),
@@ -156,13 +157,14 @@ for _name, _kinds, _doc, _fn in (
     ("floor", FLOAT, "Round down.", np.floor),
     ("ceil", FLOAT, "Round up.", np.ceil),
     ("rint", FLOAT, "Round to nearest, ties to even.", np.rint),
-):
-    _unary(_name, _kinds, _doc, _fn)
+)
+for _row in _UNARY:
+    _unary(*_row)
 
-for _name, _fn in (
-    ("lt", np.less), ("le", np.less_equal), ("gt", np.greater), ("ge", np.greater_equal),
-):  # fmt: skip
-    _compare(_name, _fn)
+_compare("lt", np.less)
+_compare("le", np.less_equal)
+_compare("gt", np.greater)
+_compare("ge", np.greater_equal)
 _compare("eq", np.equal, ANY)
 _compare("ne", np.not_equal, ANY)
 
@@ -175,9 +177,7 @@ def _fma(a: Array, b: Array, c: Array) -> Any:
     return a * b + c
 
 
-def _infer_where(
-    args: Args, attrs: Mapping[str, Any], blocks: tuple[Block, ...]
-) -> tuple[Type, ...]:
+def _infer_where(args: Args, attrs: Mapping[str, Any], blocks: tuple[Block, ...]) -> tuple[Type, ...]:
     cond, a, b = (tile(t, "operand of where") for t in args)
     if cond.dtype != bool_ or cond.shape != a.shape or (a.shape, a.dtype) != (b.shape, b.dtype):
         raise TilecTypeError("T107", f"where: operands {cond}, {a} and {b} do not fit")
@@ -190,9 +190,7 @@ def _where(rt: Any, node: Op, cond: Array, a: Array, b: Array) -> Array:
     return np.asarray(np.where(cond, a, b))
 
 
-def _infer_cast(
-    args: Args, attrs: Mapping[str, Any], blocks: tuple[Block, ...]
-) -> tuple[Type, ...]:
+def _infer_cast(args: Args, attrs: Mapping[str, Any], blocks: tuple[Block, ...]) -> tuple[Type, ...]:
     return (tile(args[0], "operand of cast").with_(dtype=attrs["dtype"], space="reg"),)
 
 
@@ -223,9 +221,7 @@ def _saturate(x: Array, to: DType) -> Array:
     return np.asarray(np.where(inside, value, np.where(clean < 0, info.min, info.max)).astype(to.np))
 
 
-def _infer_bitcast(
-    args: Args, attrs: Mapping[str, Any], blocks: tuple[Block, ...]
-) -> tuple[Type, ...]:
+def _infer_bitcast(args: Args, attrs: Mapping[str, Any], blocks: tuple[Block, ...]) -> tuple[Type, ...]:
     source, to = tile(args[0], "operand of bitcast"), attrs["dtype"]
     if source.dtype.bits != to.bits:
         raise TilecTypeError("T109", f"bitcast from {source.dtype} to {to}: widths differ")
@@ -235,4 +231,5 @@ def _infer_bitcast(
 @op("bitcast", _infer_bitcast, attrs=("dtype",), family="cast")
 def _bitcast(rt: Any, node: Op, x: Array) -> Array:
     """The same bits as another dtype of equal width."""
-    return np.ascontiguousarray(x).view(node.attrs["dtype"].np).reshape(x.shape)
+    same: Array = np.ascontiguousarray(x).view(node.attrs["dtype"].np)
+    return same.reshape(x.shape)

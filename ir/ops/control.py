@@ -48,7 +48,7 @@ def _infer_for(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Ty
     "for", _infer_for, effect="control", blocks=1, family="control",
     optional={"stages": None, "specialize": None, "unroll": None},
 )  # fmt: skip
-def _for(rt: Any, node: Op, start: Any, stop: Any, step: Any, *carried: Any) -> Generator[Any]:
+def _for(rt: Any, node: Op, start: Any, stop: Any, step: Any, *carried: Any) -> Generator[Any, None, Any]:
     """(start, stop, step, carried...): Python's range; the block takes (i, carried...)."""
     (body,) = node.blocks
     dtype = start.dtype
@@ -67,7 +67,7 @@ def _infer_while(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[
 
 
 @op("while", _infer_while, effect="control", blocks=2, family="control")
-def _while(rt: Any, node: Op, *carried: Any) -> Generator[Any]:
+def _while(rt: Any, node: Op, *carried: Any) -> Generator[Any, None, Any]:
     """(carried...): the first block yields the condition, the second the next values."""
     cond, body = node.blocks
     while True:
@@ -90,7 +90,7 @@ def _infer_if(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Typ
 
 
 @op("if", _infer_if, effect="control", blocks=2, family="control")
-def _if(rt: Any, node: Op, cond: Any) -> Generator[Any]:
+def _if(rt: Any, node: Op, cond: Any) -> Generator[Any, None, Any]:
     """(condition): runs the first block if true, else the second."""
     result = yield from rt.run_block(node.blocks[0 if cond else 1], ())
     return result

@@ -67,9 +67,7 @@ def op(
 
     def register(meaning: Meaning) -> Meaning:
         doc = (meaning.__doc__ or "").strip()
-        OPS[name] = OpDef(
-            name, doc, infer, meaning, effect, forms, attrs, optional, blocks, family
-        )
+        OPS[name] = OpDef(name, doc, infer, meaning, effect, forms, attrs, optional, blocks, family)
         return meaning
 
     return register
