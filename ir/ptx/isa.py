@@ -1,0 +1,91 @@
+"""The PTX instruction table, and the one check that emitter, parser and emulator use."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from tilec.ir.errors import InternalError
+from tilec.ir.ptx.forms import Form
+from tilec.ir.ptx.isa_alu import ALU, CONVERT, FLOAT
+from tilec.ir.ptx.isa_async import COPY, MBARRIER, TENSOR
+from tilec.ir.ptx.isa_memory import BARRIER, CONTROL, MEMORY, WARP
+from tilec.ir.ptx.module import Addr, Float, Instruction, Int, Not, Operand, Pair, Reg, Sym, Vec
+
+FORMS: tuple[Form, ...] = (
+    *ALU, *FLOAT, *CONVERT, *MEMORY, *CONTROL, *WARP, *BARRIER, *MBARRIER, *COPY, *TENSOR,
+)  # fmt: skip
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "r": (Reg, Sym),
+    "s": (Reg, Sym, Int, Float),
+    "p": (Reg, Sym, Not, Int),
+    "d": (Reg, Sym, Pair),
+    "v": (Reg, Sym, Int, Float, Vec, Addr),
+    "V": (Vec,),
+    "a": (Addr,),
+    "t": (Addr,),
+    "i": (Int,),
+    "l": (Sym,),
+}
+
+TARGET_VERSION = {"sm_80": (7, 0), "sm_86": (7, 1), "sm_89": (7, 8), "sm_90": (7, 8), "sm_90a": (8, 0)}
+
+
+@cache
+def forms_of(opcode: str) -> tuple[Form, ...]:
+    """The rows whose pattern matches an opcode; empty for an unknown one."""
+    return tuple(f for f in FORMS if f.regex.fullmatch(opcode))
+
+
+def check(instruction: Instruction, target: str, version: tuple[int, int] | None = None) -> Form:
+    """The row of an instruction. Raises InternalError when the table has no such form, the
+    operands do not fit, or ``target`` or ``version`` (None: any) is too low for it."""
+    forms = forms_of(instruction.opcode)
+    if not forms:
+        raise InternalError("X401", f"the PTX table has no instruction {instruction.opcode!r}")
+    fitting = [f for f in forms if _fits(f, instruction.operands)]
+    if not fitting:
+        wanted = " or ".join(repr(f.operands) for f in forms)
+        raise InternalError("X402", f"the operands of {instruction.opcode!r} are not {wanted}")
+    form = fitting[0]
+    if not target_has(target, form.target):
+        raise InternalError("X403", f"{instruction.opcode!r} needs {form.target}, not {target}")
+    if version is not None and version < form.version:
+        raise InternalError("X404", f"{instruction.opcode!r} needs PTX {form.version}, not {version}")
+    return form
+
+
+def target_has(target: str, needed: str) -> bool:
+    """Whether code for ``target`` may use what ``needed`` introduced (an "a" target's own
+    instructions are on no other target)."""
+    number, suffix = _split(target)
+    least, kind = _split(needed)
+    return number == least and suffix == "a" if kind == "a" else number >= least
+
+
+def _split(target: str) -> tuple[int, str]:
+    found = re.match(r"sm_(\d+)(\w*)", target)
+    if found is None:
+        raise InternalError("X405", f"unknown PTX target {target!r}")
+    return int(found[1]), found[2]
+
+
+def _fits(form: Form, operands: tuple[Operand, ...]) -> bool:
+    """Whether operands fit the kinds; optional ones may be left out anywhere in order."""
+    return _match(form.kinds, operands)
+
+
+def _match(kinds: tuple[str, ...], operands: tuple[Operand, ...]) -> bool:
+    if not kinds:
+        return not operands
+    first, rest = kinds[0], kinds[1:]
+    if operands and _is(operands[0], first[0]) and _match(rest, operands[1:]):
+        return True
+    return first.endswith("?") and _match(rest, operands)
+
+
+def _is(operand: Operand, kind: str) -> bool:
+    if kind == "t":
+        return isinstance(operand, Addr) and operand.coords is not None
+    return isinstance(operand, _KINDS[kind])
