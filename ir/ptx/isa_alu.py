@@ -6,10 +6,12 @@ each instruction; checked by assembling every form with ptxas in the tests.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tilec.ir.ptx.forms import Form
 
 F = Form
-_90 = {"target": "sm_90", "version": (7, 8)}
+_90: dict[str, Any] = {"target": "sm_90", "version": (7, 8)}
 
 ALU: tuple[Form, ...] = (
     F("mov.(pred|b16|b32|b64|b128|u16|u32|u64|s16|s32|s64|f32|f64)", "v v", "alu"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tilec.ir.ptx.forms import Form
 
 F = Form
-_80 = {"target": "sm_80", "version": (7, 0)}
-_90 = {"target": "sm_90", "version": (8, 0)}
-_90A = {"target": "sm_90a", "version": (8, 0)}
+_80: dict[str, Any] = {"target": "sm_80", "version": (7, 0)}
+_90: dict[str, Any] = {"target": "sm_90", "version": (8, 0)}
+_90A: dict[str, Any] = {"target": "sm_90a", "version": (8, 0)}
 _SEM = "((.release|.acquire|.relaxed)?(.cta|.cluster))?"
 
 MBARRIER: tuple[Form, ...] = (
@@ -76,8 +78,8 @@ COPY: tuple[Form, ...] = (
 _N = "n(8|16|24|32|40|48|56|64|72|80|88|96|104|112|120|128|136|144|152|160|168|176|184|192|200|208|216|224" \
      "|232|240|248|256)"  # fmt: skip
 _N8 = "n(8|16|24|32|48|64|80|96|112|128|144|160|176|192|208|224|240|256)"
-_WG = {"aligned": True, **_90A}
-_MMA = {"reads": ("shared",), "proxy": "async", **_WG}
+_WG: dict[str, Any] = {"aligned": True, **_90A}
+_MMA: dict[str, Any] = {"reads": ("shared",), "proxy": "async", **_WG}
 _8 = "(e4m3|e5m2)"
 
 TENSOR: tuple[Form, ...] = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tilec.ir.ptx.forms import Form
 
 F = Form
@@ -13,7 +15,7 @@ _EVICT = (
     "(.L1::evict_normal|.L1::evict_unchanged|.L1::evict_first|.L1::evict_last|.L1::no_allocate)?"
     "<hint>(.L2::64B|.L2::128B|.L2::256B)?"
 )
-_90 = {"target": "sm_90", "version": (7, 8)}
+_90: dict[str, Any] = {"target": "sm_90", "version": (7, 8)}
 
 MEMORY: tuple[Form, ...] = (
     F(f"ld.param(::entry)?(.v2|.v4)?.{_ANY}", "v a", "lsu", reads=("param",)),
