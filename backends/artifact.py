@@ -1,4 +1,4 @@
-"""What a PTX backend hands to a runtime: text and how to launch it. Plain data."""
+"""What a backend hands to a runtime: text and how to launch it. Plain data."""
 
 from __future__ import annotations
 
@@ -50,3 +50,35 @@ class Artifact:
     params: tuple[Param, ...]
     threads: int
     smem_bytes: int
+
+
+@dataclass(frozen=True)
+class CpuArg:
+    """One kernel argument: a tensor of ``rank``, or a scalar (``rank`` is None).
+
+    ``contiguous`` is the dimension whose stride the code takes to be 1.
+    """
+
+    name: str
+    dtype: DType
+    rank: int | None = None
+    contiguous: int | None = None
+    written: bool = False
+
+
+@dataclass(frozen=True)
+class CpuProgram:
+    """A kernel as LLVM IR text for one vector width.
+
+    The entry takes (arguments, counter, end, workspace): it takes program
+    instances from the shared counter until ``end``. The arguments are 8-byte
+    slots: the grid's three extents, then per tensor its address, extents and
+    strides in elements, per scalar its value. The workspace is
+    ``workspace_bytes`` long, 64-byte aligned, and private to one thread.
+    """
+
+    text: str
+    entry: str
+    args: tuple[CpuArg, ...]
+    workspace_bytes: int
+    vector_bytes: int

@@ -32,9 +32,9 @@ class Described:
 
 
 def is_array(x: Any) -> bool:
-    """Whether ``x`` can be a tensor argument: numpy, DLPack or an array interface."""
+    """Whether ``x`` can be a tensor argument; numpy scalars are numbers, not arrays."""
     names = ("__array_interface__", "__dlpack__", "__cuda_array_interface__")
-    return isinstance(x, np.ndarray) or any(hasattr(x, n) for n in names)
+    return not isinstance(x, np.generic) and any(hasattr(x, n) for n in names)
 
 
 def device_of(x: Any) -> Device:
