@@ -1,0 +1,243 @@
+"""make_async: say what communicates. Loads that feed products go through arefs.
+
+TILE -> AREF. Every load that TMA can do, and that only tensor core products read,
+becomes load; put; get, with a release after its last use. Nothing else changes,
+so the program still runs in order, and the notes say why a load or product was
+left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tilec.ir.core import Block, Kernel, Op, Value, definitions, frozen, uses, walk
+from tilec.ir.ops import make
+from tilec.ir.types import TensorType, TileType
+from tilec.passes.async_rules import HALF, Use, dot_uses, is_view, why_not_operand, why_not_tma, why_not_wgmma
+from tilec.passes.rewrite import where, written_tensors
+from tilec.passes.schedule.machine import Machine
+
+LOAD, COMPUTE = "load", "compute"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Loads to make asynchronous, each with the products it feeds; and the notes."""
+
+    loads: dict[Op, tuple[Op, ...]]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Ring:
+    """Loads of one block that share a ring, and the ring's `aref.new`."""
+
+    loads: tuple[Op, ...]
+    new: Op
+
+
+def make_async(kernel: Kernel, machine: Machine) -> Kernel:
+    """The AREF form of a TILE kernel; ``attrs["notes"]`` says what stayed synchronous."""
+    plan = choose_loads(kernel, machine)
+    rings = form_rings(kernel.body, plan.loads)
+    body = _Inserter(kernel.body, rings).block(kernel.body)
+    body = Block(body.params, (*(r.new for r in rings), *body.ops))
+    attrs = frozen(**{**kernel.attrs, "notes": plan.notes})
+    return kernel.with_(form="aref", body=body, attrs=attrs)
+
+
+def choose_loads(kernel: Kernel, machine: Machine) -> Plan:
+    """Loads whose every reader is a product that can run asynchronously.
+
+    A product needs its second operand from such a load and its first from one
+    or from registers, so refusing a load can refuse a product and its other
+    load: repeat until nothing changes.
+    """
+    notes: dict[Op, str] = {}
+    found = _candidates(kernel, notes)
+    defs = definitions(kernel.body)
+    for dot in (op for op in walk(kernel.body) if op.name == "dot"):
+        reason = why_not_wgmma(dot, machine)
+        if reason is not None:
+            notes[dot] = reason
+    while True:
+        for dot in (op for op in walk(kernel.body) if op.name == "dot" and op not in notes):
+            reason = _why_not_fed(dot, found, defs)
+            if reason is not None:
+                notes[dot] = reason
+        refused = [load for load, feeds in found.items() if any(u.dot in notes for u in feeds)]
+        if not refused:
+            break
+        for load in refused:
+            notes[load] = "a product that reads it is not asynchronous"
+            del found[load]
+    loads = {load: tuple(dict.fromkeys(u.dot for u in feeds)) for load, feeds in found.items()}
+    return Plan(loads, _sentences(kernel, notes))
+
+
+def _sentences(kernel: Kernel, notes: dict[Op, str]) -> tuple[str, ...]:
+    ops = [op for op in walk(kernel.body) if op in notes]
+    if not any(op.name == "dot" for op in walk(kernel.body)):
+        return ("no product in the kernel: there is nothing to overlap loads with",)
+    return tuple(f"{where(op)}: this {op.name} is not asynchronous: {notes[op]}" for op in ops)
+
+
+def _candidates(kernel: Kernel, notes: dict[Op, str]) -> dict[Op, list[Use]]:
+    """Loads that only products read, if TMA can do them and the author did not object."""
+    users, written = uses(kernel.body), written_tensors(kernel.body)
+    found: dict[Op, list[Use]] = {}
+    for load, wanted in _loads(kernel.body, True):
+        source = load.args[0].type
+        assert isinstance(source, TensorType)
+        feeds = dot_uses(load.result, source.contiguous, users)
+        if not feeds or (isinstance(feeds, str) and not _feeds_a_dot(load.result, users)):
+            continue
+        reason = feeds if isinstance(feeds, str) else why_not_tma(load, written)
+        if not wanted:
+            reason = "its loop says specialize=False"
+        if reason is None and not isinstance(feeds, str):
+            reason = next((r for r in map(why_not_operand, feeds) if r is not None), None)
+        if reason is not None:
+            notes[load] = reason
+        elif not isinstance(feeds, str):
+            found[load] = feeds
+    return found
+
+
+def _loads(block: Block, wanted: bool) -> Iterator[tuple[Op, bool]]:
+    """Loads in program order, and whether their loops allow specialisation."""
+    for op in block.ops:
+        if op.name == "load":
+            yield op, wanted
+        inside = wanted and op.attrs.get("specialize") is not False
+        for inner in op.blocks:
+            yield from _loads(inner, inside)
+
+
+def _feeds_a_dot(value: Value, users: dict[Value, list[Op]]) -> bool:
+    return any(
+        op.name == "dot" or (is_view(op) and _feeds_a_dot(op.result, users)) for op in users.get(value, [])
+    )
+
+
+def _why_not_fed(dot: Op, loads: dict[Op, list[Use]], defs: dict[Value, Op]) -> str | None:
+    a, b = (_source(v, defs) for v in dot.args[:2])
+    if b not in loads:
+        return "its second operand does not come from an asynchronous load"
+    first = dot.args[0].type
+    assert isinstance(first, TileType)
+    if a not in loads and first.dtype not in HALF:
+        return f"its first operand is {first.dtype} in registers"
+    return None
+
+
+def _source(value: Value, defs: dict[Value, Op]) -> Op | None:
+    """The op behind a value and its views."""
+    op = defs.get(value)
+    while op is not None and is_view(op):
+        op = defs.get(op.args[0])
+    return op
+
+
+def form_rings(body: Block, loads: dict[Op, tuple[Op, ...]]) -> tuple[Ring, ...]:
+    """One ring for the loads of a block that feed exactly one common product; else one each."""
+    groups: dict[object, list[Op]] = {}
+    for block in _blocks(body):
+        for op in (o for o in block.ops if o in loads):
+            dots = loads[op]
+            groups.setdefault((block, dots) if len(dots) == 1 else op, []).append(op)
+    taken: set[str] = set()
+    return tuple(_ring(tuple(group), taken) for group in groups.values())
+
+
+def _blocks(block: Block) -> Iterator[Block]:
+    yield block
+    for op in block.ops:
+        for inner in op.blocks:
+            yield from _blocks(inner)
+
+
+def _ring(loads: tuple[Op, ...], taken: set[str]) -> Ring:
+    """A ring named after the tiles it carries, without a depth yet."""
+    base = "_".join(op.result.hint or "tile" for op in loads)
+    name = next(n for n in (base, *(f"{base}{i}" for i in range(2, len(taken) + 3))) if n not in taken)
+    taken.add(name)
+    payload = tuple(op.result.type for op in loads)
+    return Ring(loads, make("aref.new", loc=loads[0].loc, hints=(name,), payload=payload))
+
+
+class _Inserter:
+    """Rewrites blocks: put and get after a ring's last load, release after its last use.
+
+    Views of a tile that stand before the put (between two loads of one ring)
+    move behind the get: until then the tile has no place to view.
+    """
+
+    def __init__(self, body: Block, rings: tuple[Ring, ...]) -> None:
+        self.ring_of = {load: ring for ring in rings for load in ring.loads}
+        self.readers: dict[Ring, set[Op]] = {ring: set() for ring in rings}
+        self.table: dict[Value, Value] = {}
+        users = uses(body)
+        for load, ring in self.ring_of.items():
+            _collect_readers(load.result, users, self.readers[ring])
+        self.views = {op for found in self.readers.values() for op in found if op.name != "dot"}
+
+    def block(self, block: Block) -> Block:
+        rings = tuple(dict.fromkeys(self.ring_of[op] for op in block.ops if op in self.ring_of))
+        last = {ring: _last_use(block, self.readers[ring]) for ring in rings}
+        early = {ring: self._early_views(block, ring) for ring in rings}
+        waiting = {view for views in early.values() for view in views}
+        out: list[Op] = []
+        for op in block.ops:
+            if op in waiting:
+                continue
+            out.append(self._copy(op))
+            ring = self.ring_of.get(op)
+            if ring is not None and op is ring.loads[-1]:
+                out += self._exchange(ring)
+                out += [self._copy(view) for view in early[ring]]
+            out += [_release(r, op) for r in rings if last[r] is op]
+        return Block(block.params, tuple(out))
+
+    def _early_views(self, block: Block, ring: Ring) -> list[Op]:
+        end = block.ops.index(ring.loads[-1])
+        return [op for op in block.ops[:end] if op in self.readers[ring]]
+
+    def _copy(self, op: Op) -> Op:
+        """The op on new values; views of a ring's tile are built again, in shared memory."""
+        args = tuple(self.table.get(a, a) for a in op.args)
+        if op not in self.views:
+            return op.with_(args=args, blocks=tuple(self.block(b) for b in op.blocks))
+        view = make(op.name, args, loc=op.loc, hints=(op.result.hint,), **op.attrs)
+        self.table[op.result] = view.result
+        return view
+
+    def _exchange(self, ring: Ring) -> list[Op]:
+        """put and get; from here on the tiles are those of the get."""
+        loc, tiles = ring.loads[-1].loc, tuple(load.result for load in ring.loads)
+        put = make("aref.put", (ring.new.result, *tiles), loc=loc, group=LOAD)
+        hints = tuple(t.hint for t in tiles)
+        get = make("aref.get", (ring.new.result,), loc=loc, hints=hints, group=COMPUTE)
+        self.table.update(zip(tiles, get.results, strict=True))
+        return [put, get]
+
+
+def _collect_readers(value: Value, users: dict[Value, list[Op]], found: set[Op]) -> None:
+    for op in users.get(value, []):
+        found.add(op)
+        if op.name != "dot":
+            _collect_readers(op.result, users, found)
+
+
+def _last_use(block: Block, readers: set[Op]) -> Op:
+    """The last op of the block that reads, or that holds a reader in its blocks."""
+    return next(
+        op
+        for op in reversed(block.ops)
+        if op in readers or any(inner in readers for b in op.blocks for inner in walk(b))
+    )
+
+
+def _release(ring: Ring, op: Op) -> Op:
+    return make("aref.release", (ring.new.result,), loc=op.loc, group=COMPUTE)
