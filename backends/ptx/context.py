@@ -24,11 +24,13 @@ from tilec.ir.errors import InternalError, UnsupportedError
 from tilec.ir.layout import LANE_BITS, Layout, scalar
 from tilec.ir.loc import located
 from tilec.ir.ptx.builder import Builder
-from tilec.ir.ptx.module import Int, Operand, Pred, Reg, Sym
+from tilec.ir.ptx.builder import Value as Operand
+from tilec.ir.ptx.module import Int, Not, Reg, Sym
 from tilec.ir.types import DType, TensorType, TileType
 from tilec.passes.allocate import SmemPlan
 
 Rule = Callable[["Emitter", Op], None]
+Guard = Reg | Not | None
 SMEM = Sym("smem")
 
 
@@ -68,6 +70,49 @@ class Fragment:
     regs: tuple[Reg, ...]
 
     @property
+    def reg(self) -> Reg:
+        """The only register of a scalar."""
+        (reg,) = self.regs
+        return reg
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor argument: base address (b64), extents (b32, signed), strides (b64, in elements;
+    the number 1 where it is known), and its index among the kernel's arguments."""
+
+    type: TensorType
+    pointer: Reg
+    dims: tuple[Reg, ...]
+    strides: tuple[Reg | Int, ...]
+    arg: int
+
+
+class Emitter:
+    """State of the emission of one kernel: builder, environment, current group and op."""
+
+    def __init__(
+        self, kernel: Kernel, builder: Builder, rules: Mapping[str, Rule], plan: SmemPlan, group: Group
+    ) -> None:
+        self.kernel, self.builder, self.rules, self.plan, self.group = kernel, builder, rules, plan, group
+        self.env: dict[Value, Any] = {}
+        self.op = Op("entry")
+        self._deaths = deaths(kernel.body)
+        self._holders: Counter[Reg] = Counter()
+        self._caches: list[dict[Hashable, Any]] = [{}]
+
+    # Instructions.
+
+    def emit(self, opcode: str, *operands: Operand, pred: Guard = None) -> None:
+        """Append an instruction; it carries the location of the current op."""
+        self.builder.emit(opcode, *operands, pred=pred, loc=self.op.loc)
+
+    def make(self, type_: str, opcode: str, *operands: Operand, pred: Guard = None) -> Reg:
+        """Append an instruction whose destination is a new register of PTX type ``type_``."""
+        dst = self.reg(type_)
+        self.emit(opcode, dst, *operands, pred=pred)
+        return dst
+
     def reg(self) -> Reg:
         """The only register of a scalar."""
         (reg,) = self.regs
