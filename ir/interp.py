@@ -21,6 +21,7 @@ from tilec.ir.errors import DeadlockError, InternalError, TilecValueError
 from tilec.ir.loc import located
 from tilec.ir.ops import opdef
 from tilec.ir.ops.shape import product
+from tilec.ir.ring_flow import may_take_unfinished
 from tilec.ir.types import ArefType, TensorType, TileType
 
 # Policies: which of the runnable groups goes on next.
@@ -129,7 +130,7 @@ class Runtime:
     def run_block(self, block: Block, args: Sequence[Any]) -> Generator[Any, None, tuple[Any, ...]]:
         self.env.update(zip(block.params, args, strict=True))
         for node in block.ops:
-            values = tuple(self.operand(node, a) for a in node.args)
+            values = tuple(self.operand(node, i) for i in range(len(node.args)))
             if node.name == "yield":
                 return values
             with located(node.loc):
@@ -139,9 +140,9 @@ class Runtime:
             self.bind(node, result)
         return ()
 
-    def operand(self, node: Op, arg: Value) -> Any:
-        value = finished(self.env[arg])
-        if isinstance(value, Deferred) and node.name not in ("dot", "dot.wait", "yield", "for"):
+    def operand(self, node: Op, index: int) -> Any:
+        value = finished(self.env[node.args[index]])
+        if isinstance(value, Deferred) and not may_take_unfinished(node, index):
             raise InternalError(
                 "X104", f"{node.name} uses the result of a dot that was not waited for", loc=node.loc
             )

@@ -105,7 +105,7 @@ class _Walker:
         for i, arg in enumerate(op.args):
             if arg in state.tiles and state.tiles[arg][1] == GONE:
                 self.fault("X215", op, f"{op.name} uses a borrowed tile that may be released already")
-            if arg in state.unfinished and not _may_take_unfinished(op, i):
+            if arg in state.unfinished and not may_take_unfinished(op, i):
                 self.fault("X228", op, f"{op.name} uses the result of a dot that may still run")
         if escapes(op, state.tiles):
             self.fault("X215", op, f"a borrowed tile leaves its block through {op.name}")
@@ -194,7 +194,7 @@ def _passed(state: State, sources: Sequence[Value], targets: Sequence[Value]) ->
     return replace(state, unfinished=unfinished)
 
 
-def _may_take_unfinished(op: Op, operand: int) -> bool:
+def may_take_unfinished(op: Op, operand: int) -> bool:
     """A running dot's result may go to the next dot's accumulator, a wait, or on around a loop."""
     if op.name == "dot":
         return operand == 2 and bool(attr(op, "asynchronous"))

@@ -47,7 +47,16 @@ def _infer_put(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Ty
     return ()
 
 
-@op("aref.put", _infer_put, effect="sync", forms=RINGS, attrs=(), optional={"group": ""}, family="aref")
+@op(
+    "aref.put",
+    _infer_put,
+    ("ring", "tiles..."),
+    effect="sync",
+    forms=RINGS,
+    attrs=(),
+    optional={"group": ""},
+    family="aref",
+)
 def _put(rt: Any, node: Op, ring: Any, *values: Any) -> Generator[Any, None, Any]:
     """(ring, tiles...): wait for an empty slot, write it, signal full."""
     slot = yield from ring.put_enter(node)
@@ -60,7 +69,7 @@ def _infer_get(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Ty
     return tuple(t.with_(space="smem") for t in _ring(args[0], "aref.get").payload)
 
 
-@op("aref.get", _infer_get, effect="sync", forms=RINGS, optional={"group": ""}, family="aref")
+@op("aref.get", _infer_get, ("ring",), effect="sync", forms=RINGS, optional={"group": ""}, family="aref")
 def _get(rt: Any, node: Op, ring: Any) -> Generator[Any, None, Any]:
     """(ring): wait for a full slot and borrow it until `aref.release`."""
     tiles = yield from ring.get(node, rt.group)
@@ -73,7 +82,7 @@ def _infer_release(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tupl
 
 
 @op(
-    "aref.release", _infer_release, effect="sync", forms=RINGS, family="aref",
+    "aref.release", _infer_release, ("ring",), effect="sync", forms=RINGS, family="aref",
     optional={"keep": 0, "group": ""},
 )  # fmt: skip
 def _release(rt: Any, node: Op, ring: Any) -> Generator[Any, None, Any]:
@@ -88,7 +97,9 @@ def _infer_wait(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[T
     return args
 
 
-@op("dot.wait", _infer_wait, effect="sync", forms=SCHEDULED, attrs=("pending",), family="aref")
+@op(
+    "dot.wait", _infer_wait, ("values...",), effect="sync", forms=SCHEDULED, attrs=("pending",), family="aref"
+)
 def _wait(rt: Any, node: Op, *values: Any) -> Any:
     """Wait until at most ``pending`` asynchronous dots of this group run; passes values on."""
     return rt.wait_dots(node.attrs["pending"], values)
@@ -117,7 +128,7 @@ def _infer_layout(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple
     return (tile(args[0], "operand of convert_layout").with_(layout=attrs["layout"], space="reg"),)
 
 
-@op("convert_layout", _infer_layout, forms=SCHEDULED, attrs=("layout",), family="aref")
+@op("convert_layout", _infer_layout, ("x",), forms=SCHEDULED, attrs=("layout",), family="aref")
 def _convert(rt: Any, node: Op, x: Any) -> Any:
     """The same tile spread differently over the registers of a group."""
-    return x
+    return x.copy()

@@ -15,6 +15,7 @@ import numpy as np
 
 from tilec.ir.core import Block, Op
 from tilec.ir.errors import TilecTypeError
+from tilec.ir.ops.rounding import round_once, sum_to_odd
 from tilec.ir.ops.table import Args, TypeRule, op, tile
 from tilec.ir.types import DType, Type, bool_
 
@@ -28,10 +29,8 @@ FLOAT = ("float",)
 ANY = ("int", "uint", "float", "bool")
 
 
-def _same(name: str, kinds: tuple[str, ...], arity: int, result: DType | None = None) -> TypeRule:
+def _same(name: str, kinds: tuple[str, ...], result: DType | None = None) -> TypeRule:
     def infer(args: Args, attrs: Mapping[str, Any], blocks: tuple[Block, ...]) -> tuple[Type, ...]:
-        if len(args) != arity:
-            raise TilecTypeError("T106", f"{name} takes {arity} operands, not {len(args)}")
         tiles = [tile(a, f"operand of {name}") for a in args]
         first = tiles[0]
         for other in tiles[1:]:
@@ -53,14 +52,15 @@ def _elementwise(
 
     def wrap(fn: Callable[..., Any]) -> Any:
         def meaning(rt: Any, node: Op, *values: Array) -> Array:
-            out = node.results[0].type.dtype.np  # type: ignore[union-attr]
+            out = node.results[0].type.dtype  # type: ignore[union-attr]
             small = values[0].dtype.kind in "fV" and values[0].dtype.itemsize < 4
             inputs = [v.astype(np.float32) for v in values] if small else values
-            return np.asarray(fn(*inputs)).astype(out)
+            found = np.asarray(fn(*inputs))
+            return round_once(found, out) if out.is_float else found.astype(out.np)
 
         meaning.__doc__ = fn.__doc__
-        rule = _same(name, kinds, arity, result)
-        return op(name, rule, family=family or f"elementwise{arity}")(meaning)
+        rule = _same(name, kinds, result)
+        return op(name, rule, ("a", "b", "c")[:arity], family=family or f"elementwise{arity}")(meaning)
 
     return wrap
 
@@ -173,7 +173,7 @@ _compare("ne", np.not_equal, ANY)
 def _fma(a: Array, b: Array, c: Array) -> Any:
     """a * b + c, rounded once (float64: twice)."""
     if a.dtype.itemsize < 8:
-        return a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)
+        return sum_to_odd(a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64))
     return a * b + c
 
 
@@ -184,7 +184,7 @@ def _infer_where(args: Args, attrs: Mapping[str, Any], blocks: tuple[Block, ...]
     return (a.with_(space="reg"),)
 
 
-@op("where", _infer_where, family="elementwise3")
+@op("where", _infer_where, ("cond", "a", "b"), family="elementwise3")
 def _where(rt: Any, node: Op, cond: Array, a: Array, b: Array) -> Array:
     """a where cond is true, else b."""
     return np.asarray(np.where(cond, a, b))
@@ -194,7 +194,7 @@ def _infer_cast(args: Args, attrs: Mapping[str, Any], blocks: tuple[Block, ...])
     return (tile(args[0], "operand of cast").with_(dtype=attrs["dtype"], space="reg"),)
 
 
-@op("cast", _infer_cast, attrs=("dtype",), family="cast")
+@op("cast", _infer_cast, ("x",), attrs=("dtype",), family="cast")
 def _cast(rt: Any, node: Op, x: Array) -> Array:
     """Convert: floats round to nearest even; float to int truncates and saturates, NaN gives 0."""
     return convert(x, node.attrs["dtype"])
@@ -209,7 +209,7 @@ def convert(x: Array, to: DType) -> Array:
         return _saturate(x.astype(np.float64), to)
     if is_float and x.dtype.itemsize < 4:
         x = x.astype(np.float32)
-    return np.asarray(x).astype(to.np)
+    return round_once(x, to) if to.is_float else np.asarray(x).astype(to.np)
 
 
 def _saturate(x: Array, to: DType) -> Array:
@@ -228,8 +228,8 @@ def _infer_bitcast(args: Args, attrs: Mapping[str, Any], blocks: tuple[Block, ..
     return (source.with_(dtype=to, space="reg"),)
 
 
-@op("bitcast", _infer_bitcast, attrs=("dtype",), family="cast")
+@op("bitcast", _infer_bitcast, ("x",), attrs=("dtype",), family="cast")
 def _bitcast(rt: Any, node: Op, x: Array) -> Array:
     """The same bits as another dtype of equal width."""
-    same: Array = np.ascontiguousarray(x).view(node.attrs["dtype"].np)
+    same: Array = np.array(x, order="C").view(node.attrs["dtype"].np)
     return same.reshape(x.shape)

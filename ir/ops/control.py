@@ -29,7 +29,7 @@ def _infer_yield(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[
     return ()
 
 
-@op("yield", _infer_yield, effect="control", family="control")
+@op("yield", _infer_yield, ("values...",), effect="control", family="control")
 def _yield(rt: Any, node: Op, *values: Any) -> None:
     """Ends a block and gives its values to the op around it."""
 
@@ -45,7 +45,7 @@ def _infer_for(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Ty
 
 
 @op(
-    "for", _infer_for, effect="control", blocks=1, family="control",
+    "for", _infer_for, ("start", "stop", "step", "carried..."), effect="control", blocks=1, family="control",
     optional={"stages": None, "specialize": None, "unroll": None},
 )  # fmt: skip
 def _for(rt: Any, node: Op, start: Any, stop: Any, step: Any, *carried: Any) -> Generator[Any, None, Any]:
@@ -66,7 +66,7 @@ def _infer_while(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[
     return args
 
 
-@op("while", _infer_while, effect="control", blocks=2, family="control")
+@op("while", _infer_while, ("carried...",), effect="control", blocks=2, family="control")
 def _while(rt: Any, node: Op, *carried: Any) -> Generator[Any, None, Any]:
     """(carried...): the first block yields the condition, the second the next values."""
     cond, body = node.blocks
@@ -89,7 +89,7 @@ def _infer_if(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Typ
     return _types(then.yielded)
 
 
-@op("if", _infer_if, effect="control", blocks=2, family="control")
+@op("if", _infer_if, ("cond",), effect="control", blocks=2, family="control")
 def _if(rt: Any, node: Op, cond: Any) -> Generator[Any, None, Any]:
     """(condition): runs the first block if true, else the second."""
     result = yield from rt.run_block(node.blocks[0 if cond else 1], ())
@@ -102,7 +102,7 @@ def _infer_assume(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple
     return ()
 
 
-@op("assume", _infer_assume, effect="sync", family="control")
+@op("assume", _infer_assume, ("cond",), effect="sync", family="control")
 def _assume(rt: Any, node: Op, cond: Any) -> None:
     """A promise of the author; the interpreter checks it."""
     rt.check_assumption(node, bool(cond))

@@ -44,7 +44,7 @@ def _infer_dim(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Ty
     return (scalar(int32),)
 
 
-@op("dim", _infer_dim, attrs=("axis",), family="grid")
+@op("dim", _infer_dim, ("T",), attrs=("axis",), family="grid")
 def _dim(rt: Any, node: Op, t: Array) -> Array:
     """The extent of a tensor along an axis, int32."""
     return np.asarray(t.shape[node.attrs["axis"]], np.int32)
@@ -55,7 +55,7 @@ def _infer_stride(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple
     return (scalar(int64),)
 
 
-@op("stride", _infer_stride, attrs=("axis",), family="grid")
+@op("stride", _infer_stride, ("T",), attrs=("axis",), family="grid")
 def _stride(rt: Any, node: Op, t: Array) -> Array:
     """The stride of a tensor along an axis in elements, int64."""
     return np.asarray(t.strides[node.attrs["axis"]] // t.itemsize, np.int64)
@@ -79,7 +79,15 @@ def _infer_load(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[T
     return (TileType(t.dtype, shape),)
 
 
-@op("load", _infer_load, effect="read", attrs=("shape",), optional={"pad": 0}, family="memory")
+@op(
+    "load",
+    _infer_load,
+    ("T", "offsets..."),
+    effect="read",
+    attrs=("shape",),
+    optional={"pad": 0},
+    family="memory",
+)
 def _load(rt: Any, node: Op, t: Array, *offsets: Array) -> Array:
     """The tile that starts at the offsets; elements outside the tensor are ``pad``."""
     shape = node.attrs["shape"]
@@ -100,7 +108,7 @@ def _infer_store(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[
     return ()
 
 
-@op("store", _infer_store, effect="write", family="memory")
+@op("store", _infer_store, ("T", "value", "offsets..."), effect="write", family="memory")
 def _store(rt: Any, node: Op, t: Array, value: Array, *offsets: Array) -> None:
     """Write the tile at the offsets; elements outside the tensor are dropped."""
     target, source = _overlap(t.shape, offsets, value.shape)
@@ -142,7 +150,7 @@ def _infer_gather(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple
     return (TileType(t.dtype, shape),)
 
 
-@op("gather", _infer_gather, effect="read", family="memory")
+@op("gather", _infer_gather, ("T", "indices...", "mask", "other"), effect="read", family="memory")
 def _gather(rt: Any, node: Op, t: Array, *rest: Array) -> Array:
     """(T, index per dimension..., mask, other): T at the indices, other where masked or outside."""
     *indices, mask, other = rest
@@ -168,7 +176,7 @@ def _infer_scatter(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tupl
     return ()
 
 
-@op("scatter", _infer_scatter, effect="write", family="memory")
+@op("scatter", _infer_scatter, ("T", "indices...", "value", "mask"), effect="write", family="memory")
 def _scatter(rt: Any, node: Op, t: Array, *rest: Array) -> None:
     """(T, index per dimension..., value, mask): write; equal indices in one tile: any one wins."""
     *indices, value, mask = rest
@@ -186,7 +194,14 @@ def _infer_atomic(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple
     return (TileType(t.dtype, tile(args[-1], "mask").shape),)
 
 
-@op("atomic", _infer_atomic, effect="write", attrs=("kind",), family="memory")
+@op(
+    "atomic",
+    _infer_atomic,
+    ("T", "indices...", "value", "mask"),
+    effect="write",
+    attrs=("kind",),
+    family="memory",
+)
 def _atomic(rt: Any, node: Op, t: Array, *rest: Array) -> Array:
     """(T, index per dimension..., value, mask): update one by one; gives the old values (0 if none)."""
     *indices, value, mask = rest

@@ -51,10 +51,10 @@ def _infer_broadcast(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tu
     return (source.with_(shape=shape, space="reg"),)
 
 
-@op("broadcast", _infer_broadcast, attrs=("shape",), family="shape")
+@op("broadcast", _infer_broadcast, ("x",), attrs=("shape",), family="shape")
 def _broadcast(rt: Any, node: Op, x: Array) -> Array:
     """Repeat extents of 1 (or a scalar) to the given shape of the same rank."""
-    return np.broadcast_to(x, node.attrs["shape"])
+    return np.broadcast_to(x, node.attrs["shape"]).copy()
 
 
 def _infer_reshape(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Type, ...]:
@@ -64,7 +64,7 @@ def _infer_reshape(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tupl
     return (source.with_(shape=shape),)
 
 
-@op("reshape", _infer_reshape, attrs=("shape",), family="shape")
+@op("reshape", _infer_reshape, ("x",), attrs=("shape",), family="shape")
 def _reshape(rt: Any, node: Op, x: Array) -> Array:
     """The same elements in row-major order under another shape."""
     return x.reshape(node.attrs["shape"])
@@ -77,7 +77,7 @@ def _infer_permute(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tupl
     return (source.with_(shape=tuple(source.shape[p] for p in perm)),)
 
 
-@op("permute", _infer_permute, attrs=("perm",), family="shape")
+@op("permute", _infer_permute, ("x",), attrs=("perm",), family="shape")
 def _permute(rt: Any, node: Op, x: Array) -> Array:
     """Axis i of the result is axis perm[i] of the operand."""
     return x.transpose(node.attrs["perm"])
@@ -97,7 +97,7 @@ def _infer_reduce(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple
     return (TileType(dtype, shape),)
 
 
-@op("reduce", _infer_reduce, attrs=("kind", "axis"), family="reduce")
+@op("reduce", _infer_reduce, ("x",), attrs=("kind", "axis"), family="reduce")
 def _reduce(rt: Any, node: Op, x: Array) -> Array:
     """Combine along one axis and remove it.
 
@@ -131,7 +131,7 @@ def _infer_dot(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Ty
     return (acc.with_(space="reg"),)
 
 
-@op("dot", _infer_dot, optional={"precision": "ieee", "asynchronous": False}, family="dot")
+@op("dot", _infer_dot, ("a", "b", "acc"), optional={"precision": "ieee", "asynchronous": False}, family="dot")
 def _dot(rt: Any, node: Op, a: Array, b: Array, acc: Array) -> Any:
     """acc + a @ b, accumulated in acc's dtype in any order.
 

@@ -32,6 +32,7 @@ SCHEDULED = frozenset({"scheduled"})
 class OpDef:
     """One row of the op table.
 
+    ``operands`` are names for people; one that ends with "..." stands for any number.
     ``attrs`` are the required attributes, ``optional`` the others with their
     defaults. ``effect``: "pure" ops may be copied, merged and removed; "read"
     ops may be removed and, if the tensor is never written in the kernel, copied.
@@ -41,6 +42,7 @@ class OpDef:
     doc: str
     infer: TypeRule
     meaning: Meaning
+    operands: tuple[str, ...] = ()
     effect: Effect = "pure"
     forms: frozenset[str] = ALL_FORMS
     attrs: tuple[str, ...] = ()
@@ -55,6 +57,7 @@ OPS: dict[str, OpDef] = {}
 def op(
     name: str,
     infer: TypeRule,
+    operands: tuple[str, ...] = (),
     *,
     effect: Effect = "pure",
     forms: frozenset[str] = ALL_FORMS,
@@ -67,7 +70,7 @@ def op(
 
     def register(meaning: Meaning) -> Meaning:
         doc = (meaning.__doc__ or "").strip()
-        OPS[name] = OpDef(name, doc, infer, meaning, effect, forms, attrs, optional, blocks, family)
+        OPS[name] = OpDef(name, doc, infer, meaning, operands, effect, forms, attrs, optional, blocks, family)
         return meaning
 
     return register
@@ -114,7 +117,15 @@ def result_types(
     if len(blocks) != row.blocks and row.blocks >= 0:
         raise InternalError("X103", f"{name}: {len(blocks)} blocks, table says {row.blocks}")
     with located(loc):
+        _check_arity(row, len(args))
         return row.infer(args, attrs, blocks)
+
+
+def _check_arity(row: OpDef, found: int) -> None:
+    fixed = sum(not o.endswith("...") for o in row.operands)
+    if found < fixed or (found > fixed and fixed == len(row.operands)):
+        names = ", ".join(row.operands) or "nothing"
+        raise TilecTypeError("T106", f"{row.name} takes {names}, not {found} operands")
 
 
 def tile(t: Type, what: str) -> TileType:
