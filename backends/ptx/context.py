@@ -113,51 +113,6 @@ class Emitter:
         self.emit(opcode, dst, *operands, pred=pred)
         return dst
 
-    def reg(self) -> Reg:
-        """The only register of a scalar."""
-        (reg,) = self.regs
-        return reg
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor argument: base address (b64), extents (b32, signed), strides (b64, in elements;
-    the number 1 where it is known), and its index among the kernel's arguments."""
-
-    type: TensorType
-    pointer: Reg
-    dims: tuple[Reg, ...]
-    strides: tuple[Reg | Int, ...]
-    arg: int
-
-
-class Emitter:
-    """State of the emission of one kernel: builder, environment, current group and op."""
-
-    def __init__(
-        self, kernel: Kernel, builder: Builder, rules: Mapping[str, Rule], plan: SmemPlan, group: Group
-    ) -> None:
-        self.kernel, self.builder, self.rules, self.plan, self.group = kernel, builder, rules, plan, group
-        self.env: dict[Value, Any] = {}
-        self.op = Op("entry")
-        self._deaths = deaths(kernel.body)
-        self._holders: Counter[Reg] = Counter()
-        self._caches: list[dict[Hashable, Any]] = [{}]
-
-    # Instructions.
-
-    def emit(self, opcode: str, *operands: Operand | int, pred: Pred | Reg | None = None) -> None:
-        """Append an instruction; it carries the location of the current op."""
-        guard = Pred(pred) if isinstance(pred, Reg) else pred
-        full = (Int(o) if isinstance(o, int) else o for o in operands)
-        self.builder.emit(opcode, *full, pred=guard, loc=self.op.loc)
-
-    def make(self, type_: str, opcode: str, *operands: Operand | int, pred: Pred | Reg | None = None) -> Reg:
-        """Append an instruction whose destination is a new register of PTX type ``type_``."""
-        dst = self.reg(type_)
-        self.emit(opcode, dst, *operands, pred=pred)
-        return dst
-
     def reg(self, type_: str) -> Reg:
         """A new register of a PTX type such as "f32", "b32" or "pred"."""
         return self.builder.reg(type_)
