@@ -23,7 +23,8 @@ class Machine:
     ``smem`` is what the rings of one program may use in bytes, ``tma_latency`` the
     cycles from issue to data in shared memory, ``tma_rate`` its bytes per cycle,
     ``drain`` the cycles that a product takes beyond its occupancy, ``jitter`` the
-    slots added to a ring against uneven load times.
+    slots added to a ring against uneven load times, ``max_depth`` the slots beyond
+    which a ring does not help.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Machine:
     tma_rate: int = 64
     drain: int = 46
     jitter: int = 1
+    max_depth: int = 8
 
 
 @dataclass(frozen=True)
