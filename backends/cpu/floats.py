@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tilec.backends.cpu.lanes import F16, F32, F64, I1, I8, I16, I32, I64, Lanes, is_small, register, suffix
-from tilec.ir.types import DType, float16, float32, float64
+from tilec.backends.cpu.lanes import F16, F32, F64, I8, I16, I32, I64, Lanes, is_small, register, suffix
+from tilec.ir.types import DType, float32, float64
 
 
 def widen(e: Lanes, value: Any, dtype: DType) -> Any:
@@ -46,9 +46,27 @@ def _int_to_int(e: Lanes, value: Any, source: DType, to: DType) -> Any:
 
 
 def _int_to_float(e: Lanes, value: Any, source: DType, to: DType) -> Any:
-    wide = e.vec(F64 if to == float64 else F32)
-    number = (e.b.sitofp if source.kind == "int" else e.b.uitofp)(value, wide)
-    return narrow(e, number, to)
+    to_fp = e.b.sitofp if source.kind == "int" else e.b.uitofp
+    if to.bits >= 32:
+        return to_fp(value, e.vec(F64 if to == float64 else F32))
+    if source.bits <= 16:  # exact in float32
+        return narrow(e, to_fp(value, e.vec(F32)), to)
+    number = to_fp(value, e.vec(F64))
+    if source.bits == 64:
+        number = _wide_int(e, value, source, number)
+    return narrow(e, round_to_odd(e, number), to)
+
+
+def _wide_int(e: Lanes, value: Any, source: DType, direct: Any) -> Any:
+    """A 64-bit integer as a float64 with a sticky last bit, exact where float64 is."""
+    sixteen = e.const(I64, 16)
+    high = (e.b.ashr if source.kind == "int" else e.b.lshr)(value, sixteen)
+    low = e.b.and_(value, e.const(I64, 0xFFFF))
+    lost = e.b.zext(e.b.icmp_unsigned("!=", low, e.const(I64, 0)), e.vec(I64))
+    to_fp = e.b.sitofp if source.kind == "int" else e.b.uitofp
+    sticky = e.b.fmul(to_fp(e.b.or_(high, lost), e.vec(F64)), e.const(F64, 65536.0))
+    big = e.b.fcmp_ordered(">=", e.intrinsic("fabs", direct), e.const(F64, 2.0**52))
+    return e.b.select(big, sticky, direct)
 
 
 def _float_to_int(e: Lanes, value: Any, source: DType, to: DType) -> Any:
@@ -58,14 +76,13 @@ def _float_to_int(e: Lanes, value: Any, source: DType, to: DType) -> Any:
 
 
 def _float_to_float(e: Lanes, value: Any, source: DType, to: DType) -> Any:
-    wide = widen(e, value, source)
     if to == float64:
-        return e.b.fpext(wide, e.vec(F64))
-    if source == float64 and to != float32:
-        wide = round_to_odd(e, wide) if to.name not in _THROUGH_FLOAT else e.b.fptrunc(wide, e.vec(F32))
-    elif source == float64:
-        return e.b.fptrunc(wide, e.vec(F32))
-    return narrow(e, wide, to)
+        return e.b.fpext(widen(e, value, source), e.vec(F64))
+    if source != float64:
+        return narrow(e, widen(e, value, source), to)
+    if to == float32:
+        return e.b.fptrunc(value, e.vec(F32))
+    return narrow(e, round_to_odd(e, value), to)
 
 
 def round_to_odd(e: Lanes, value: Any) -> Any:
@@ -165,7 +182,3 @@ _NARROW = {
     "float16": _narrow_half, "bfloat16": _narrow_bfloat,
     "float8_e4m3": _narrow_e4m3, "float8_e5m2": _narrow_e5m2,
 }  # fmt: skip
-# What numpy's cast from float64 first rounds to float32.
-_THROUGH_FLOAT = ("bfloat16",)
-
-__all__ = ["I1", "I64", "convert", "float16", "narrow", "round_to_odd", "widen"]

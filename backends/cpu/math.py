@@ -1,0 +1,231 @@
+"""Functions of one variable as polynomials on vectors.
+
+Bounds against the exact value (tests/backends/test_cpu_math.py measures them):
+float32: exp, exp2, log, log2, sin, cos, tanh, erf 2 ulp; pow as libm.
+float64: exp 2 ulp; the others as libm, lane by lane.
+Coefficients were fitted at Chebyshev nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import log as _log
+from math import pi
+from typing import Any
+
+from tilec.backends.cpu.lanes import F32, F64, I32, I64, Lanes, declare, register
+from tilec.ir.types import DType, float64
+
+# (e**r - 1 - r) / r**2 for |r| <= ln(2) / 2.
+_EXP32 = (0.5, 0.16666577756404877, 0.041666556149721146, 0.008363173343241215, 0.0013926175888627768)
+_EXP64 = (
+    0.49999999999999994, 0.1666666666666684, 0.041666666666646375, 0.008333333333173347,
+    0.0013888888905450303, 0.0001984127031200081, 2.480154779054329e-05, 2.755678183772836e-06,
+    2.759413723745989e-07, 2.527306049512997e-08, 8.979375596076462e-10,
+)  # fmt: skip
+# (2**r - 1) / r for |r| <= 1/2.
+_EXP2 = (
+    0.6931471824645996, 0.24022650718688965, 0.05550410971045494, 0.009618056938052177,
+    0.0013333501992747188, 0.00015461444854736328, 1.5297322534024715e-05,
+)  # fmt: skip
+# erf(x) / x in x**2 for |x| <= 1, and erf(t + 2.5) for |t| <= 1.5.
+_ERF_SMALL = (
+    1.1283791670954935, -0.3761263890280737, 0.11283791658529845, -0.026866169048939632,
+    0.0052239671849196164, -0.0008547933472387388, 0.00012046256483316617, -1.4794981069054969e-05,
+    1.5306089648663069e-06, -1.0468449070536428e-07,
+)  # fmt: skip
+_ERF_LARGE = (
+    0.9995930479825548, 0.0021782842467481566, -0.005445710573607391, 0.008350089013377497,
+    -0.008622375152230416, 0.006117353406978154, -0.002798489455289718, 0.0005423868668037818,
+    0.0002606671300597108, -0.00025022803107130895, 7.880852373223852e-05, 5.050901451197754e-06,
+    -1.4090096832789197e-05, 4.7731618300007286e-06, 1.9000684824098195e-07, -6.920234570611429e-07,
+    1.7480119498572567e-07, 3.810874598586724e-08, -2.2556751916309732e-08, -4.3785908428730344e-10,
+    1.0788579385319443e-09,
+)  # fmt: skip
+_ATANH = tuple(1.0 / n for n in range(1, 17, 2))
+_SIN = (1.0, -1 / 6, 1 / 120, -1 / 5040, 1 / 362880, -1 / 39916800, 1 / 6227020800)
+_COS = (1.0, -1 / 2, 1 / 24, -1 / 720, 1 / 40320, -1 / 3628800, 1 / 479001600)
+# ln 2 and pi/2 in two parts, the first with trailing zeros so that n * part is exact.
+_LN2_32, _LN2_64 = (0.693359375, -2.12194440e-4), (6.93147180369123816490e-01, 1.90821492927058770002e-10)
+_HALF_PI = (pi / 2, 6.123233995736766e-17)
+
+
+def _poly(e: Lanes, kind: Any, x: Any, coefficients: Sequence[float]) -> Any:
+    """Horner's rule, lowest coefficient first."""
+    value = e.const(kind, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        value = e.fma(value, x, e.const(kind, c))
+    return value
+
+
+def _clamp(e: Lanes, kind: Any, x: Any, low: float, high: float) -> Any:
+    """x within [low, high]; NaN stays."""
+    x = e.b.select(e.b.fcmp_ordered("<", x, e.const(kind, low)), e.const(kind, low), x)
+    return e.b.select(e.b.fcmp_ordered(">", x, e.const(kind, high)), e.const(kind, high), x)
+
+
+def _scale(e: Lanes, kind: Any, value: Any, n: Any) -> Any:
+    """value * 2**n for an integral float n, in two steps so that subnormals round right."""
+    whole, bias, shift = (I64, 1023, 52) if kind == F64 else (I32, 127, 23)
+    # NaN makes n meaningless, but value is NaN then.
+    finite = e.b.select(e.b.fcmp_ordered("ord", n, n), n, e.const(kind, 0.0))
+    exponent = e.b.fptosi(finite, e.vec(whole))
+    half = e.b.ashr(exponent, e.const(whole, 1))
+    for part in (half, e.b.sub(exponent, half)):
+        bits = e.b.shl(e.b.add(part, e.const(whole, bias)), e.const(whole, shift))
+        value = e.b.fmul(value, e.b.bitcast(bits, e.vec(kind)))
+    return value
+
+
+def exp(e: Lanes, t: DType, x: Any) -> Any:
+    """e to the x: x = n ln 2 + r, then a polynomial in r."""
+    kind = register(t)
+    high, low = _LN2_64 if kind == F64 else _LN2_32
+    x = _clamp(e, kind, x, *((-746.0, 710.0) if kind == F64 else (-104.0, 89.0)))
+    n = e.intrinsic("rint", e.b.fmul(x, e.const(kind, 1 / _log(2))))
+    r = e.fma(n, e.const(kind, -low), e.fma(n, e.const(kind, -high), x))
+    tail = _poly(e, kind, r, _EXP64 if kind == F64 else _EXP32)
+    value = e.b.fadd(e.fma(e.b.fmul(r, r), tail, r), e.const(kind, 1.0))
+    return _scale(e, kind, value, n)
+
+
+def exp2(e: Lanes, t: DType, x: Any) -> Any:
+    """2 to the x."""
+    if t == float64:
+        return e.intrinsic("exp2", x)
+    x = _clamp(e, F32, x, -151.0, 129.0)
+    n = e.intrinsic("rint", x)
+    r = e.b.fsub(x, n)
+    value = e.fma(r, _poly(e, F32, r, _EXP2), e.const(F32, 1.0))
+    return _scale(e, F32, value, n)
+
+
+def _in_double(fn: Callable[[Lanes, Any], Any], name: str) -> Callable[[Lanes, DType, Any], Any]:
+    """A float32 function computed in float64 and rounded; float64 goes to ``llvm.name``."""
+
+    def emit(e: Lanes, t: DType, x: Any) -> Any:
+        if t == float64:
+            return e.intrinsic(name, x)
+        return e.b.fptrunc(fn(e, e.b.fpext(x, e.vec(F64))), e.vec(F32))
+
+    return emit
+
+
+def _ln(e: Lanes, x: Any) -> tuple[Any, Any]:
+    """(n, log(m)) with x = m * 2**n and m around 1; x positive and normal in float64."""
+    bits = e.b.bitcast(x, e.vec(I64))
+    # Adding 1 - sqrt(1/2) in bits moves mantissas above sqrt(2) to the next exponent.
+    moved = e.b.add(bits, e.const(I64, 0x3FF0000000000000 - 0x3FE6A09E667F3BCD))
+    n = e.b.sub(e.b.ashr(moved, e.const(I64, 52)), e.const(I64, 1023))
+    m = e.b.bitcast(e.b.sub(bits, e.b.shl(n, e.const(I64, 52))), e.vec(F64))
+    one = e.const(F64, 1.0)
+    s = e.b.fdiv(e.b.fsub(m, one), e.b.fadd(m, one))
+    series = _poly(e, F64, e.b.fmul(s, s), _ATANH)
+    log_m = e.b.fmul(e.b.fmul(s, e.const(F64, 2.0)), series)
+    return e.b.sitofp(n, e.vec(F64)), log_m
+
+
+def _log_edges(e: Lanes, x: Any, value: Any) -> Any:
+    zero, inf = e.const(F64, 0.0), e.const(F64, float("inf"))
+    value = e.b.select(e.b.fcmp_ordered("==", x, zero), e.const(F64, float("-inf")), value)
+    value = e.b.select(e.b.fcmp_unordered("<", x, zero), e.const(F64, float("nan")), value)
+    return e.b.select(e.b.fcmp_ordered("==", x, inf), inf, value)
+
+
+def _log_double(e: Lanes, x: Any) -> Any:
+    n, log_m = _ln(e, x)
+    return _log_edges(e, x, e.fma(n, e.const(F64, _log(2)), log_m))
+
+
+def _log2_double(e: Lanes, x: Any) -> Any:
+    n, log_m = _ln(e, x)
+    return _log_edges(e, x, e.fma(log_m, e.const(F64, 1 / _log(2)), n))
+
+
+def _tanh_double(e: Lanes, x: Any) -> Any:
+    one, two = e.const(F64, 1.0), e.const(F64, 2.0)
+    near = _clamp(e, F64, x, -20.0, 20.0)
+    power = exp(e, float64, e.b.fmul(near, two))
+    value = e.b.fdiv(e.b.fsub(power, one), e.b.fadd(power, one))
+    cube = e.b.fmul(e.b.fmul(x, x), e.b.fmul(x, e.const(F64, -1 / 3)))
+    tiny = e.b.fcmp_ordered("<", e.intrinsic("fabs", x), e.const(F64, 1e-3))
+    # x itself where nothing is added keeps the sign of zero.
+    small = e.b.select(e.b.fcmp_ordered("==", x, e.const(F64, 0.0)), x, e.b.fadd(x, cube))
+    return e.b.select(tiny, small, value)
+
+
+def _erf_double(e: Lanes, x: Any) -> Any:
+    size = e.intrinsic("fabs", x)
+    small = e.b.fmul(x, _poly(e, F64, e.b.fmul(x, x), _ERF_SMALL))
+    t = e.b.fsub(_clamp(e, F64, size, 0.0, 4.0), e.const(F64, 2.5))
+    large = e.intrinsic("copysign", _poly(e, F64, t, _ERF_LARGE), x)
+    value = e.b.select(e.b.fcmp_ordered("<", size, e.const(F64, 1.0)), small, large)
+    beyond = e.b.fcmp_ordered(">", size, e.const(F64, 3.95))
+    return e.b.select(beyond, e.intrinsic("copysign", e.const(F64, 1.0), x), value)
+
+
+def _turn(e: Lanes, x: Any, quarter: int) -> Any:
+    """sin(x + quarter * pi/2) for |x| < 2**30: reduce to |r| <= pi/4, pick a polynomial."""
+    n = e.intrinsic("rint", e.b.fmul(x, e.const(F64, 2 / pi)))
+    r = e.fma(n, e.const(F64, -_HALF_PI[1]), e.intrinsic("fma", n, e.const(F64, -_HALF_PI[0]), x))
+    square = e.b.fmul(r, r)
+    sine, cosine = e.b.fmul(r, _poly(e, F64, square, _SIN)), _poly(e, F64, square, _COS)
+    where = e.b.add(e.call(f"llvm.fptosi.sat.{_i64(e)}.{_f64(e)}", e.vec(I64), n), e.const(I64, quarter))
+    odd = e.b.icmp_unsigned("!=", e.b.and_(where, e.const(I64, 1)), e.const(I64, 0))
+    flip = e.b.icmp_unsigned("!=", e.b.and_(where, e.const(I64, 2)), e.const(I64, 0))
+    value = e.b.select(odd, cosine, sine)
+    return e.b.select(flip, e.b.fneg(value), value)
+
+
+def _i64(e: Lanes) -> str:
+    return "i64" if e.lanes == 1 else f"v{e.lanes}i64"
+
+
+def _f64(e: Lanes) -> str:
+    return "f64" if e.lanes == 1 else f"v{e.lanes}f64"
+
+
+def _circular(name: str, quarter: int) -> Callable[[Lanes, DType, Any], Any]:
+    def emit(e: Lanes, t: DType, x: Any) -> Any:
+        if t == float64:
+            return e.intrinsic(name, x)
+        near = e.b.fptrunc(_turn(e, e.b.fpext(x, e.vec(F64)), quarter), e.vec(F32))
+        if quarter == 0:
+            near = e.b.select(e.b.fcmp_ordered("==", x, e.const(F32, 0.0)), x, near)
+        far = e.b.fcmp_ordered(">=", e.intrinsic("fabs", x), e.const(F32, 2.0**30))
+        return _rarely(e, far, near, lambda: e.intrinsic(name, x))
+
+    return emit
+
+
+def _rarely(e: Lanes, where: Any, usual: Any, other: Callable[[], Any]) -> Any:
+    """``usual``, but ``other()`` where the condition holds; computed only if it does somewhere."""
+    some = where if e.lanes == 1 else e.call(f"llvm.vector.reduce.or.v{e.lanes}i1", where.type.element, where)
+    before = e.b.block
+    with e.b.if_then(some, likely=False):
+        patched = e.b.select(where, other(), usual)
+        inside = e.b.block
+    out = e.b.phi(usual.type)
+    out.add_incoming(usual, before)
+    out.add_incoming(patched, inside)
+    return out
+
+
+log = _in_double(_log_double, "log")
+log2 = _in_double(_log2_double, "log2")
+tanh = _in_double(_tanh_double, "tanh")
+sin = _circular("sin", 0)
+cos = _circular("cos", 1)
+
+
+def erf(e: Lanes, t: DType, x: Any) -> Any:
+    """The error function."""
+    if t == float64:
+        function = declare(e.b.module, "erf", F64, [F64])
+        return e.per_lane(lambda v: e.b.call(function, [v]), x)
+    return e.b.fptrunc(_erf_double(e, e.b.fpext(x, e.vec(F64))), e.vec(F32))
+
+
+def pow(e: Lanes, t: DType, a: Any, b: Any) -> Any:
+    """a to the power b, as libm."""
+    return e.intrinsic("pow", a, b)
