@@ -1,0 +1,364 @@
+"""The state of code generation: what each value is, and how its elements are read.
+
+A scalar is a register. A tile is a `Buffer`, or `Lazy`: not computed yet, and
+computed inside the loops of whoever consumes it. Uses are counted per block, so
+that buffers are reused and overwritten in place once nobody needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+
+from tilec.backends.cpu import loops
+from tilec.backends.cpu.lanes import I1, I8, I32, PTR, Lanes, scalar_constant, storage
+from tilec.backends.cpu.loops import Index
+from tilec.backends.cpu.target import CpuTarget
+from tilec.backends.cpu.workspace import Buffer, Workspace
+from tilec.ir.core import Block, Op, Value, free_values, walk
+from tilec.ir.types import TensorType, TileType
+
+# A gather that is masked off reads here; never written.
+DUMMY_BYTES = 64
+# Recomputing up to this many simple operations beats a buffer.
+CHEAP = 4
+
+
+@dataclass(frozen=True)
+class Coord:
+    """A position along one axis: a scalar, or the first of consecutive lanes."""
+
+    base: Index
+    lane: bool = False
+
+
+At = tuple[Coord, ...]
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A tile that is computed where it is consumed."""
+
+    op: Op
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor argument; strides in elements, 1 (known) along the contiguous axis."""
+
+    pointer: Any
+    extents: tuple[Any, ...]
+    strides: tuple[Index, ...]
+    type: TensorType
+
+
+class Taken:
+    """A value whose buffer was overwritten by its last user."""
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """How to emit one element (or vector) of a lazy op.
+
+    ``identity``: element i depends on elements i of the operands only.
+    """
+
+    emit: Callable[[Code, Op, At, Lanes], Any]
+    cost: int
+    identity: bool
+
+
+POINTWISE: dict[str, Pointwise] = {}
+
+
+class Code:
+    """Generates the body of one program instance."""
+
+    def __init__(self, b: Any, target: CpuTarget, workspace: Any, body: Block) -> None:
+        self.b, self.target, self.pointer = b, target, workspace
+        self.memory = Workspace(DUMMY_BYTES)
+        self.env: dict[Value, Any] = {}
+        self.frames: list[dict[Value, int]] = []
+        self.temporaries: list[Buffer] = []
+        self.grid: tuple[Any, ...] = ()
+        self.program: tuple[Any, ...] = ()
+        self.captured = {v for op in walk(body) for inner in op.blocks for v in free_values(inner)}
+
+    @contextmanager
+    def frame(self, block: Block) -> Iterator[None]:
+        """Count the uses of the block's own values while its code is generated."""
+        counts = {v: 0 for v in (*block.params, *(r for op in block.ops for r in op.results))}
+        for op in block.ops:
+            inner = {v for blk in op.blocks for v in free_values(blk)}
+            for value in (*op.args, *inner):
+                if value in counts:
+                    counts[value] += 1
+        self.frames.append(counts)
+        holes, top = list(self.memory.holes), self.memory.top
+        yield
+        self.memory.holes, self.memory.top = holes, top
+        self.frames.pop()
+
+    def uses(self, value: Value) -> int:
+        """Remaining uses in the innermost block; 0 for values of outer blocks."""
+        return self.frames[-1].get(value, 0)
+
+    def release(self, *values: Value) -> None:
+        """One use of each value is over."""
+        counts = self.frames[-1]
+        for value in values:
+            if value in counts:
+                counts[value] -= 1
+                if counts[value] == 0:
+                    self._drop(value)
+
+    def _drop(self, value: Value) -> None:
+        found = self.env.get(value)
+        if isinstance(found, Lazy):
+            self.release(*found.op.args)
+        elif isinstance(found, Buffer):
+            self._unbind(found)
+
+    def _unbind(self, buffer: Buffer) -> None:
+        buffer.live -= 1
+        if buffer.live == 0 and not buffer.pinned:
+            self.memory.free(buffer)
+
+    def bind(self, value: Value, what: Any) -> None:
+        """Say what a value is; a buffer that nobody uses is given back at once."""
+        self.env[value] = what
+        if isinstance(what, Buffer):
+            what.live += 1
+            if value in self.frames[-1] and self.uses(value) == 0:
+                self._unbind(what)
+
+    def end_op(self) -> None:
+        """Give the temporaries of an op back."""
+        for buffer in self.temporaries:
+            self.memory.free(buffer)
+        self.temporaries.clear()
+
+    def temporary(self, type_: TileType) -> Buffer:
+        """A buffer until the end of this op."""
+        self.temporaries.append(self.memory.allocate(type_))
+        return self.temporaries[-1]
+
+    def element(self, value: Value, at: At, lanes: int) -> Any:
+        """One element or vector of a value, in its register type."""
+        e = Lanes(self.b, lanes, self.target)
+        if lanes > 1 and not any(c.lane for c in at):
+            return e.splat(self.element(value, at, 1))
+        found = self.env[value]
+        if isinstance(found, Lazy):
+            return POINTWISE[found.op.name].emit(self, found.op, at, e)
+        if isinstance(found, Buffer):
+            return self.read(found, tile_type(value), at, e)
+        return found
+
+    def scalar(self, value: Value) -> Any:
+        """The register of a scalar."""
+        return self.element(value, (), 1)
+
+    def read(self, buffer: Buffer, type_: TileType, at: At, e: Lanes) -> Any:
+        """Elements of a tile in a buffer."""
+        pointer, step = self.address(buffer, type_, at)
+        return from_memory(e, load(e, pointer, storage(type_.dtype), step), type_)
+
+    def write(self, buffer: Buffer, type_: TileType, at: At, e: Lanes, value: Any) -> None:
+        """Put elements into a buffer."""
+        pointer, step = self.address(buffer, type_, at)
+        store(e, pointer, to_memory(e, value, type_), step)
+
+    def base(self, buffer: Buffer) -> Any:
+        """The address of a buffer."""
+        return self.b.gep(self.pointer, [loops.i64(buffer.offset)], source_etype=I8, inbounds=True)
+
+    def address(self, buffer: Buffer, type_: TileType, at: At) -> tuple[Any, Index]:
+        """The address of the first lane, and the distance between lanes in elements."""
+        offset: Index = 0
+        step: Index = 0
+        for coord, pitch in zip(at, pitches(type_.shape), strict=True):
+            offset = loops.add(self.b, offset, loops.mul(self.b, coord.base, pitch))
+            step = pitch if coord.lane else step
+        element = storage(type_.dtype)
+        start = self.base(buffer)
+        return self.b.gep(start, [loops.i64(offset)], source_etype=element, inbounds=True), step
+
+    def over(self, shape: tuple[int, ...], body: Callable[[At, int], None], bytes_: int = 4) -> None:
+        """Loops over a tile, with vectors of lanes along the last axis longer than 1."""
+        long = [d for d, n in enumerate(shape) if n > 1]
+        axis = long[-1] if long else None
+        bounds = [(0, 1 if d == axis else n) for d, n in enumerate(shape)]
+
+        def inner(at: tuple[Index, ...]) -> None:
+            coords = [Coord(i) for i in at]
+            if axis is None:
+                body(tuple(coords), 1)
+                return
+            for lanes, start, stop in loops.segments(shape[axis], self.target.lanes(bytes_)):
+                def one(i: Index, lanes: int = lanes) -> None:
+                    body((*coords[:axis], Coord(i, lanes > 1), *coords[axis + 1 :]), lanes)
+
+                loops.each(self.b, start, stop, lanes, one)
+
+        loops.nest(self.b, bounds, inner)
+
+    def fill(self, buffer: Buffer, value: Value) -> None:
+        """Compute a value into a buffer."""
+        type_ = tile_type(value)
+
+        def body(at: At, lanes: int) -> None:
+            e = Lanes(self.b, lanes, self.target)
+            self.write(buffer, type_, at, e, self.element(value, at, lanes))
+
+        self.over(type_.shape, body)
+
+    def buffer(self, value: Value) -> Buffer:
+        """A buffer to read a tile from."""
+        found = self.env[value]
+        if isinstance(found, Buffer):
+            return found
+        if not isinstance(found, Lazy) or value not in self.frames[-1]:
+            temporary = self.temporary(tile_type(value))
+            self.fill(temporary, value)
+            return temporary
+        return self._settle(value, found)
+
+    def _settle(self, value: Value, found: Lazy, into: Buffer | None = None) -> Buffer:
+        """Compute a lazy value of this block for good, in place of an operand if possible."""
+        source = self._reusable(value) if into is None else None
+        buffer = into or (self._take(source) if source else self.memory.allocate(tile_type(value)))
+        self.fill(buffer, value)
+        self.env[value] = buffer
+        if into is None and source is None:
+            buffer.live += 1
+        elif into is not None:
+            buffer.live += 1
+        self.release(*found.op.args)
+        return buffer
+
+    def owned(self, value: Value, into: Buffer | None = None) -> Buffer:
+        """A buffer with the tile that this use may overwrite; its ``live`` counts this use.
+
+        ``into``: a pinned buffer that should get the tile if it must be computed.
+        """
+        found = self.env[value]
+        if isinstance(found, Lazy) and self.uses(value) == 1:
+            self._settle(value, found, into)
+            return self._take(value)
+        if isinstance(found, Buffer) and self.uses(value) == 1 and found.live == 1:
+            return self._take(value)
+        buffer = into or self.memory.allocate(tile_type(value))
+        buffer.live += 1
+        self.fill(buffer, value)
+        return buffer
+
+    def _take(self, value: Value) -> Buffer:
+        buffer: Buffer = self.env[value]
+        self.env[value] = Taken()
+        return buffer
+
+    def _reusable(self, value: Value) -> Value | None:
+        """An operand whose buffer dies here and can hold the result, element by element."""
+        reads: dict[Value, list[bool]] = {}
+
+        def visit(node: Op, fits: bool) -> None:
+            fits = fits and POINTWISE[node.name].identity
+            for arg in node.args:
+                found = self.env.get(arg)
+                if isinstance(found, Lazy):
+                    visit(found.op, fits and self.uses(arg) == 1)
+                elif isinstance(found, Buffer):
+                    reads.setdefault(arg, []).append(fits)
+
+        visit(self.env[value].op, True)
+        want = tile_type(value)
+        for arg, fits in reads.items():
+            have = tile_type(arg)
+            same = have.shape == want.shape and have.dtype.bytes == want.dtype.bytes
+            if same and all(fits) and len(fits) == self.uses(arg) and self.env[arg].live == 1:
+                return arg
+        return None
+
+    def define(self, op: Op) -> None:
+        """Register a pure op; scalars at once, tiles where they are consumed."""
+        value = op.result
+        self.env[value] = Lazy(op)
+        if self.uses(value) == 0:
+            self.release(*op.args)
+            return
+        if tile_type(value).shape == ():
+            self.env[value] = POINTWISE[op.name].emit(self, op, (), Lanes(self.b, 1, self.target))
+            self.release(*op.args)
+        elif (self.uses(value) > 1 or value in self.captured) and self.cost(value) > CHEAP:
+            self.buffer(value)
+
+    def cost(self, value: Value) -> int:
+        """Simple operations to compute one element."""
+        found = self.env[value]
+        if isinstance(found, Lazy):
+            return POINTWISE[found.op.name].cost + sum(self.cost(a) for a in found.op.args)
+        return 1 if isinstance(found, Buffer) else 0
+
+
+def tile_type(value: Value) -> TileType:
+    """The type of a tile value."""
+    assert isinstance(value.type, TileType)
+    return value.type
+
+
+def pitches(shape: tuple[int, ...]) -> list[int]:
+    """Row-major strides in elements."""
+    out, pitch = [], 1
+    for n in reversed(shape):
+        out.append(pitch)
+        pitch *= n
+    return out[::-1]
+
+
+def from_memory(e: Lanes, value: Any, type_: TileType | TensorType) -> Any:
+    """Storage type to register type."""
+    if type_.dtype.kind == "bool":
+        return e.b.icmp_unsigned("!=", value, e.const(I8, 0))
+    return value
+
+
+def to_memory(e: Lanes, value: Any, type_: TileType | TensorType) -> Any:
+    """Register type to storage type."""
+    return e.b.zext(value, e.vec(I8)) if type_.dtype.kind == "bool" else value
+
+
+def load(e: Lanes, pointer: Any, element: Any, step: Index) -> Any:
+    """Read ``lanes`` elements that lie ``step`` elements apart."""
+    align = _align(element)
+    if e.lanes == 1 or (isinstance(step, int) and step == 1):
+        return e.b.load(pointer, typ=e.vec(element), align=align)
+    out = ir.Constant(e.vec(element), ir.Undefined)
+    for i in range(e.lanes):
+        place = e.b.gep(pointer, [loops.i64(loops.mul(e.b, step, i))], source_etype=element)
+        out = e.b.insert_element(out, e.b.load(place, typ=element, align=align), I32(i))
+    return out
+
+
+def store(e: Lanes, pointer: Any, value: Any, step: Index) -> None:
+    """Write ``lanes`` elements ``step`` elements apart."""
+    element = getattr(value.type, "element", value.type)
+    align = _align(element)
+    if e.lanes == 1 or (isinstance(step, int) and step == 1):
+        e.b.store(value, pointer, align=align)
+        return
+    for i in range(e.lanes):
+        place = e.b.gep(pointer, [loops.i64(loops.mul(e.b, step, i))], source_etype=element)
+        e.b.store(e.b.extract_element(value, I32(i)), place, align=align)
+
+
+def _align(element: Any) -> int:
+    width = {"half": 2, "float": 4, "double": 8}.get(str(element))
+    return width or element.width // 8
+
+
+__all__ = ["I1", "PTR", "scalar_constant"]
