@@ -13,11 +13,12 @@ may be shared with other values and are never written, except those given by
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tilec.backends.artifact import TensorMap
 from tilec.backends.ptx.liveness import deaths, op_uses
 from tilec.ir.core import Block, Kernel, Op, Value
 from tilec.ir.errors import InternalError, UnsupportedError
@@ -97,6 +98,7 @@ class Emitter:
         self.kernel, self.builder, self.rules, self.plan, self.group = kernel, builder, rules, plan, group
         self.env: dict[Value, Any] = {}
         self.op = Op("entry")
+        self.maps: dict[TensorMap, Sym] = {}
         self._deaths = deaths(kernel.body)
         self._holders: Counter[Reg] = Counter()
         self._caches: list[dict[Hashable, Any]] = [{}]
@@ -127,6 +129,12 @@ class Emitter:
     def comment(self, text: str) -> None:
         """A comment on a line of its own."""
         self.builder.comment(text)
+
+    def map_param(self, map_: TensorMap) -> Sym:
+        """The entry's parameter for a tensor map; equal maps share one."""
+        if map_ not in self.maps:
+            self.maps[map_] = self.builder.param("b8", count=128, align=64)
+        return self.maps[map_]
 
     # Values.
 
@@ -162,7 +170,7 @@ class Emitter:
         if isinstance(bound, Fragment):
             self._holders.update(set(bound.regs))
 
-    def bind_regs(self, value: Value, regs: Iterator[Reg] | tuple[Reg, ...] | list[Reg]) -> None:
+    def bind_regs(self, value: Value, regs: Iterable[Reg]) -> None:
         """`bind` for a register tile, whose layout is that of its type."""
         t = value.type
         assert isinstance(t, TileType)
@@ -216,7 +224,11 @@ class Emitter:
         rule = self.rules.get(op.name)
         with located(op.loc):
             if rule is None:
-                raise UnsupportedError("U130", f"{op.name} has no PTX code here", help="use target='cpu'")
+                raise UnsupportedError(
+                    "U130",
+                    f"{op.name} cannot be compiled to PTX here",
+                    help="run this kernel with target='cpu'",
+                )
             rule(self, op)
         for value in self._deaths.get(op, ()):
             self._release(value)
@@ -250,8 +262,13 @@ class Emitter:
         for cache in reversed(self._caches):
             if full in cache:
                 return cache[full]
-        self._caches[-1][full] = compute()
-        return self._caches[-1][full]
+        made = self._caches[-1][full] = compute()
+        self.hold(made if isinstance(made, tuple) else (made,))
+        return made
+
+    def hold(self, regs: Iterable[Any]) -> None:
+        """Keep registers from ever being given to an emit rule by `take`."""
+        self._holders.update({r for r in regs if isinstance(r, Reg)})
 
     # Threads.
 
