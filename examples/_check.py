@@ -12,9 +12,10 @@ import hashlib
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 Array = np.ndarray[Any, Any]
@@ -55,6 +56,12 @@ class Case:
 def unit(array: Array) -> float:
     """The relative error of one rounding to the array's dtype."""
     return UNIT[array.dtype.name]
+
+
+def rounding(array: Array, values: Array) -> Array:
+    """The error of rounding values to the array's dtype, where they may also be subnormal."""
+    half_step = float(ml_dtypes.finfo(array.dtype).smallest_subnormal) / 2
+    return unit(array) * np.abs(values) + half_step
 
 
 def poison(array: Array) -> None:
@@ -139,12 +146,5 @@ def run_all(
     if not chosen:
         print(f"no case of a kernel named {kernel}")
         return 1
-    results = [report(replace_meta(c, meta), backend) for c in chosen]
+    results = [report(replace(c, meta={**c.meta, **(meta or {})}), backend) for c in chosen]
     return 0 if all(results) else 1
-
-
-def replace_meta(case: Case, meta: Mapping[str, Any] | None) -> Case:
-    """The case with some constexpr arguments set."""
-    from dataclasses import replace
-
-    return replace(case, meta={**case.meta, **(meta or {})})

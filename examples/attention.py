@@ -12,7 +12,7 @@ from math import log2
 from typing import Any
 
 import numpy as np
-from _check import FUNCTION, U32, Case, run_all, unit
+from _check import FUNCTION, U32, Case, rounding, run_all, unit
 
 import tilec
 import tilec.language as tl
@@ -122,7 +122,7 @@ def case(batch: int, heads: int, kv_heads: int, queries: int, keys: int, D: int,
         return (tl.cdiv(queries, meta["BM"]), heads, batch)
 
     u_p = 0.0 if np.dtype(dtype) == np.float32 else unit(o)
-    bound = error_bound(*wide, seen, u_p) + unit(o) * np.abs(expected)
+    bound = error_bound(*wide, seen, u_p) + rounding(o, expected)
     group = "" if heads == kv_heads else f"/{kv_heads}"
     title = f"attention {batch}x{heads}{group}x{queries}x{keys}x{D} {o.dtype}" + " causal" * causal
     meta = {"causal": causal, "D": D, **meta}

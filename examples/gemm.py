@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from _check import FUNCTION, U32, Case, run_all, unit
+from _check import FUNCTION, U32, Case, rounding, run_all
 
 import tilec
 import tilec.language as tl
@@ -60,7 +60,7 @@ def product(a: np.ndarray, b: np.ndarray, dtype: Any = np.float64) -> np.ndarray
 def case(m: int, n: int, k: int, dtype: Any = np.float16, **meta: Any) -> Case:
     a, b, c = operands(m, n, k, dtype)
     expected = product(a, b)
-    bound = k * U32 * product(np.abs(a), np.abs(b)) + unit(c) * np.abs(expected)
+    bound = k * U32 * product(np.abs(a), np.abs(b)) + rounding(c, expected)
     baseline = lambda: product(a, b, np.float32).astype(dtype)  # noqa: E731
     title = f"gemm {m}x{n}x{k} {c.dtype}"
     return Case(title, gemm, grid_of(m, n), (a, b, c), 2, expected, bound, baseline, meta)
@@ -81,7 +81,7 @@ def gelu_case(m: int, n: int, k: int, dtype: Any = np.float16, **meta: Any) -> C
     expected = gelu_of(x)
     x_error = (k + 1) * U32 * (product(np.abs(a), np.abs(b)) + np.abs(bias))
     # |GELU'| < 1.13; erf's own error counts times x / 2.
-    bound = 1.13 * x_error + (FUNCTION + 4 * U32) * np.abs(x) + unit(c) * np.abs(expected)
+    bound = 1.13 * x_error + (FUNCTION + 4 * U32) * np.abs(x) + rounding(c, expected)
     title = f"gemm_bias_gelu {m}x{n}x{k} {c.dtype}"
 
     def baseline() -> np.ndarray:

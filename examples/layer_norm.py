@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from _check import FUNCTION, U32, Case, run_all, unit
+from _check import FUNCTION, U32, Case, rounding, run_all
 
 import tilec
 import tilec.language as tl
@@ -47,13 +47,13 @@ def case(m: int, n: int, dtype: Any = np.float32, **meta: Any) -> Case:
         return (m,)
 
     meta = {"BN": 1 << max(n - 1, 0).bit_length(), **meta}
-    bound = error_bound(*wide, expected, unit(y))
+    bound = error_bound(*wide, expected) + rounding(y, expected)
     args = (x, w, b, y)
     title = f"layer_norm {m}x{n}"
     return Case(title, layer_norm, grid, args, 3, expected, bound, lambda: formula(x, w, b), meta)
 
 
-def error_bound(x: np.ndarray, w: np.ndarray, b: np.ndarray, y: np.ndarray, u_out: float) -> np.ndarray:
+def error_bound(x: np.ndarray, w: np.ndarray, b: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Follow the rounding errors of mean, difference, variance, scale and result."""
     n = x.shape[1]
     mean_error = (n + 1) * U32 * np.abs(x).mean(axis=1, keepdims=True)
@@ -65,7 +65,7 @@ def error_bound(x: np.ndarray, w: np.ndarray, b: np.ndarray, y: np.ndarray, u_ou
     scale = 1 / np.sqrt(variance + EPS)
     scale_error = variance_error / (2 * (variance + EPS)) + FUNCTION  # relative
     product = np.abs(w) * scale * (d_error + np.abs(d) * (scale_error + 2 * U32))
-    return product + U32 * (np.abs(y) + np.abs(b)) + u_out * np.abs(y)
+    return product + U32 * (np.abs(y) + np.abs(b))
 
 
 def main(**options: Any) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from _check import FUNCTION, TINY, U32, Case, run_all, unit
+from _check import FUNCTION, TINY, U32, Case, rounding, run_all
 
 import tilec
 import tilec.language as tl
@@ -41,7 +41,7 @@ def case(m: int, n: int, dtype: Any = np.float32, **meta: Any) -> Case:
     # exp(x - max): the subtraction's rounding becomes a relative error of the result.
     term = U32 * np.abs(wide - wide.max(axis=1, keepdims=True)) + FUNCTION
     total = (expected * term).sum(axis=1, keepdims=True) + n * U32  # n additions
-    bound = expected * (term + total + U32 + unit(y)) + TINY
+    bound = expected * (term + total + U32) + rounding(y, expected) + TINY
     meta = {"BN": 1 << max(n - 1, 0).bit_length(), **meta}
     title = f"softmax {m}x{n}"
     return Case(title, softmax, grid, (x, y), 1, expected, bound, lambda: formula(x), meta)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from _check import Case, run_all, unit
+from _check import Case, rounding, run_all
 
 import tilec
 import tilec.language as tl
@@ -30,7 +30,7 @@ def case(n: int, dtype: Any = np.float32, **meta: Any) -> Case:
     def grid(meta: Mapping[str, Any]) -> tuple[int, ...]:
         return (tl.cdiv(n, meta["BLOCK"]),)
 
-    bound = unit(z) * np.abs(expected)  # one rounding
+    bound = rounding(z, expected)  # one rounding
     return Case(f"vector_add {n}", vector_add, grid, (x, y, z), 2, expected, bound, lambda: x + y, meta)
 
 
