@@ -1,0 +1,270 @@
+"""Parameters of a kernel: what they may be given, at launch and in a signature for compile."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from tilec.coerce import is_number, plain
+from tilec.convert import location
+from tilec.ir.errors import TilecError, TilecSyntaxError, TilecTypeError, TilecValueError
+from tilec.ir.types import DType, TensorType, TileType, Type, bool_, dtype_of, float32, int32, scalar
+from tilec.language.control import Tensor, constexpr
+from tilec.runtime import arrays
+
+RESERVED = ("backend", "num_threads", "target", "stream", "options")
+_SCALARS: dict[Any, DType] = {int: int32, float: float32, bool: bool_}
+_EMPTY = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter. ``kind`` is "tensor", "scalar", "constexpr" or "any" (no annotation)."""
+
+    name: str
+    kind: str
+    dtype: DType | None = None
+    rank: int | None = None
+    type: type | None = None
+    default: Any = _EMPTY
+
+
+def parameters(fn: FunctionType) -> tuple[Parameter, ...]:
+    """The parameters of a kernel function, from its annotations."""
+    found = []
+    for p in inspect.signature(fn).parameters.values():
+        if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+            raise TilecSyntaxError(
+                "S310", f"parameter {p.name!r} of kernel {fn.__name__} is variadic or positional-only",
+                help="a kernel has a fixed list of named parameters", loc=location(fn),
+            )  # fmt: skip
+        if p.name in RESERVED:
+            raise TilecSyntaxError(
+                "S311", f"parameter name {p.name!r} of kernel {fn.__name__} is a launch option",
+                help=f"rename it; reserved are {', '.join(RESERVED)}", loc=location(fn),
+            )  # fmt: skip
+        found.append(_parameter(fn, p))
+    return tuple(found)
+
+
+def _parameter(fn: FunctionType, p: inspect.Parameter) -> Parameter:
+    note = _annotation(fn, p)
+    if isinstance(note, constexpr) or note is constexpr:
+        kind = note.kind if isinstance(note, constexpr) else None
+        return Parameter(p.name, "constexpr", type=kind, default=p.default)
+    if p.default is not _EMPTY:
+        raise TilecSyntaxError(
+            "S312", f"run-time parameter {p.name!r} of kernel {fn.__name__} has a default",
+            help="only tl.constexpr parameters have defaults", loc=location(fn),
+        )  # fmt: skip
+    if isinstance(note, Tensor):
+        return Parameter(p.name, "tensor", note.dtype, note.rank)
+    if note is Tensor:
+        return Parameter(p.name, "tensor")
+    if isinstance(note, DType) or note in _SCALARS:
+        return Parameter(p.name, "scalar", note if isinstance(note, DType) else _SCALARS[note])
+    if note is _EMPTY:
+        return Parameter(p.name, "any")
+    raise TilecTypeError(
+        "T350", f"parameter {p.name!r} of kernel {fn.__name__} is annotated {note!r}", loc=location(fn),
+        help="use tl.Tensor, int, float, bool, a dtype such as tl.int64, or tl.constexpr",
+    )  # fmt: skip
+
+
+def _annotation(fn: FunctionType, p: inspect.Parameter) -> Any:
+    if not isinstance(p.annotation, str):
+        return p.annotation
+    names = dict(zip(fn.__code__.co_freevars, (_cell(c) for c in fn.__closure__ or ()), strict=True))
+    try:
+        return eval(p.annotation, fn.__globals__, names)
+    except TilecError:
+        raise
+    except Exception as error:
+        raise TilecTypeError(
+            "T350", f"annotation {p.annotation!r} of {p.name!r} cannot be evaluated: {error}", loc=location(fn),
+            help="annotations must be visible at module level",
+        ) from error  # fmt: skip
+
+
+def _cell(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def parse_type(item: Any, name: str) -> Type:
+    """An element of a signature: a type, tl.Tensor[dtype, rank], a dtype, or text as "f16[2]", "i32"."""
+    if isinstance(item, TensorType | TileType):
+        return item
+    if isinstance(item, Tensor) and item.dtype is not None and item.rank is not None:
+        return _dense(item.dtype, item.rank)
+    if isinstance(item, DType):
+        return scalar(item)
+    if item in (int, float, bool):
+        return scalar(_SCALARS[item])
+    if isinstance(item, str):
+        return _parse_text(item, name)
+    raise TilecTypeError(
+        "T351", f"signature of {name!r}: {item!r} is no argument type",
+        help='use tl.Tensor["f16", 2], "f16[2]", "i32" or a dtype',
+    )  # fmt: skip
+
+
+def _dense(dtype: DType, rank: int) -> TensorType:
+    return TensorType(dtype, rank, rank - 1 if rank else None)
+
+
+_TENSOR = re.compile(r"(\w+)\[(\d+)((?:,\s*[\w=]+)*)\]")
+
+
+def _parse_text(text: str, name: str) -> Type:
+    match = _TENSOR.fullmatch(text.strip())
+    if match is None:
+        return scalar(dtype_of(text.strip()))
+    type_ = _dense(dtype_of(match[1]), int(match[2]))
+    for flag in filter(None, (f.strip() for f in match[3].split(","))):
+        if flag == "unaligned":
+            type_ = TensorType(type_.dtype, type_.rank, type_.contiguous, False)
+        elif re.fullmatch(r"contiguous=(\d+|none)", flag):
+            axis = flag.split("=")[1]
+            type_ = TensorType(type_.dtype, type_.rank, None if axis == "none" else int(axis), type_.aligned)
+        else:
+            raise TilecValueError(
+                "V350", f"signature of {name!r}: unknown property {flag!r} in {text!r}",
+                help='known are "contiguous=AXIS", "contiguous=none" and "unaligned"',
+            )  # fmt: skip
+    if type_.contiguous is not None and type_.contiguous >= type_.rank > 0:
+        raise TilecValueError("V350", f"signature of {name!r}: {text!r} has no axis {type_.contiguous}")
+    return type_
+
+
+def check_type(p: Parameter, type_: Type) -> Type:
+    """A type for a run-time parameter, checked against its annotation."""
+    is_tensor = isinstance(type_, TensorType)
+    if p.kind in ("tensor", "scalar") and is_tensor != (p.kind == "tensor"):
+        raise TilecTypeError(
+            "T352", f"argument {p.name!r} is {type_}, but the parameter is a {p.kind}",
+            help="pass an array" if p.kind == "tensor" else "pass a number",
+        )  # fmt: skip
+    if not isinstance(type_, TensorType):
+        return _check_scalar(p, type_)
+    if p.dtype is not None and type_.dtype != p.dtype:
+        raise TilecTypeError(
+            "T353", f"argument {p.name!r} has elements of {type_.dtype}, the parameter is annotated {p.dtype}",
+            help=f"convert the array to {p.dtype}",
+        )  # fmt: skip
+    if p.rank is not None and type_.rank != p.rank:
+        raise TilecTypeError(
+            "T354", f"argument {p.name!r} has rank {type_.rank}, the parameter is annotated {p.rank}",
+            help="reshape the array",
+        )  # fmt: skip
+    return type_
+
+
+def _check_scalar(p: Parameter, type_: Type) -> Type:
+    if not isinstance(type_, TileType) or type_.shape:
+        raise TilecTypeError("T352", f"argument {p.name!r} is {type_}, not a tensor or scalar")
+    if p.dtype is not None and type_.dtype != p.dtype:
+        raise TilecTypeError("T353", f"argument {p.name!r} is {type_.dtype}, the parameter is annotated {p.dtype}")
+    return type_
+
+
+def argument_type(p: Parameter, value: Any) -> Type:
+    """The type of a launch argument, checked against the parameter."""
+    if arrays.is_array(value):
+        if p.kind == "scalar":
+            raise TilecTypeError("T352", f"argument {p.name!r} is an array, but the parameter is a scalar",
+                                 help="pass a number, or annotate it tl.Tensor")  # fmt: skip
+        described = arrays.describe(value)
+        if any(n >= 2**31 for n in described.shape):
+            raise TilecValueError(
+                "V351", f"argument {p.name!r} has shape {described.shape}: an extent exceeds int32",
+                help="split the array",
+            )  # fmt: skip
+        return check_type(p, described.tensor)
+    if not is_number(value):
+        raise TilecTypeError(
+            "T355", f"argument {p.name!r} is {type(value).__name__}, neither an array nor a number",
+            help="pass a numpy array, an object with __dlpack__, int, float or bool",
+        )  # fmt: skip
+    if p.kind == "tensor":
+        raise TilecTypeError("T352", f"argument {p.name!r} is the number {value}, but the parameter is a tensor",
+                             help="pass an array")  # fmt: skip
+    return scalar(_scalar_dtype(p, value))
+
+
+def _scalar_dtype(p: Parameter, value: Any) -> DType:
+    if p.dtype is None:
+        if isinstance(value, np.generic):
+            return dtype_of(value.dtype)
+        return _SCALARS[type(value)] if type(value) is not int or -(2**31) <= value < 2**31 else dtype_of("int64")
+    number = plain(value)
+    fits = {"bool": bool, "int": int, "uint": int, "float": (int, float)}[p.dtype.kind]
+    if not isinstance(number, fits) or (isinstance(number, bool) and p.dtype.kind != "bool"):
+        raise TilecTypeError("T353", f"argument {p.name!r} is {number!r}, the parameter is annotated {p.dtype}",
+                             help="convert it before the launch")  # fmt: skip
+    low = -(2 ** (p.dtype.bits - 1)) if p.dtype.kind == "int" else 0
+    high = 2 ** (p.dtype.bits - (p.dtype.kind == "int")) - 1
+    if p.dtype.is_int and not low <= number <= high:
+        raise TilecValueError("V352", f"argument {p.name!r} is {number}, which does not fit in {p.dtype}",
+                              help="annotate the parameter tl.int64")  # fmt: skip
+    return p.dtype
+
+
+def constant(p: Parameter, value: Any) -> Any:
+    """A value for a constexpr parameter, checked and made plain."""
+    if arrays.is_array(value):
+        raise TilecTypeError("T356", f"constexpr parameter {p.name!r} is given an array",
+                             help="annotate the parameter tl.Tensor")  # fmt: skip
+    value = plain(value) if is_number(value) else value
+    try:
+        hash(value)
+    except TypeError:
+        raise TilecTypeError("T357", f"constexpr parameter {p.name!r} is given {type(value).__name__}, not hashable",
+                             help="pass a tuple instead of a list") from None  # fmt: skip
+    wanted = float | int if p.type is float else p.type
+    wrong = wanted is not None and not isinstance(value, wanted)
+    if wrong or (isinstance(value, bool) and p.type in (int, float)):
+        raise TilecTypeError(
+            "T358", f"constexpr parameter {p.name!r} is {value!r}, not {getattr(p.type, '__name__', p.type)}",
+            help="pass a value of that type",
+        )  # fmt: skip
+    return value
+
+
+def split(
+    name: str, params: Sequence[Parameter], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Launch arguments as run-time values and constants by name, in order of the parameters."""
+    if len(args) > len(params):
+        raise TilecTypeError(
+            "T359", f"kernel {name} takes {len(params)} arguments, {len(args)} are given",
+            help=f"its parameters are {', '.join(p.name for p in params)}",
+        )  # fmt: skip
+    given = dict(zip((p.name for p in params), args, strict=False))
+    known = {p.name for p in params}
+    for key, value in kwargs.items():
+        if key not in known or key in given:
+            what = "is given twice" if key in given else f"is no parameter of kernel {name}"
+            raise TilecTypeError("T360", f"argument {key!r} {what}",
+                                 help=f"its parameters are {', '.join(p.name for p in params)}")  # fmt: skip
+        given[key] = value
+    values: dict[str, Any] = {}
+    constants: dict[str, Any] = {}
+    for p in params:
+        value = given.get(p.name, p.default)
+        if value is _EMPTY:
+            raise TilecTypeError("T361", f"argument {p.name!r} of kernel {name} is missing",
+                                 help=f"pass it as {p.name}=...")  # fmt: skip
+        if p.kind == "constexpr":
+            constants[p.name] = constant(p, value)
+        else:
+            values[p.name] = value
+    return values, constants
