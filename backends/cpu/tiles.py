@@ -231,13 +231,13 @@ class Code:
     def _settle(self, value: Value, found: Lazy, into: Buffer | None = None) -> Buffer:
         """Compute a lazy value of this block for good, in place of an operand if possible."""
         source = self._reusable(value) if into is None else None
-        buffer = into or (self._take(source) if source else self.memory.allocate(tile_type(value)))
+        buffer = into or (self.env[source] if source else self.memory.allocate(tile_type(value)))
         self.fill(buffer, value)
         self.env[value] = buffer
-        if into is None and source is None:
+        if source is None:
             buffer.live += 1
-        elif into is not None:
-            buffer.live += 1
+        else:
+            self.env[source] = Taken()
         self.release(*found.op.args)
         return buffer
 
@@ -288,14 +288,33 @@ class Code:
         """Register a pure op; scalars at once, tiles where they are consumed."""
         value = op.result
         self.env[value] = Lazy(op)
+        if op.name == "broadcast":
+            self._before_repeating(op)
         if self.uses(value) == 0:
             self.release(*op.args)
             return
         if tile_type(value).shape == ():
             self.env[value] = POINTWISE[op.name].emit(self, op, (), Lanes(self.b, 1, self.target))
             self.release(*op.args)
+        elif op.name == "reshape" and not is_cosmetic(op):
+            self._share(op)
         elif (self.uses(value) > 1 or value in self.captured) and self.cost(value) > CHEAP:
             self.buffer(value)
+
+    def _before_repeating(self, op: Op) -> None:
+        source = op.args[0]
+        grows = tile_type(op.result).size > tile_type(source).size
+        if grows and self.uses(source) > 0 and tile_type(source).shape and self.cost(source) > CHEAP:
+            self.buffer(source)
+
+    def _share(self, op: Op) -> None:
+        """A reshape: the same row-major elements in the same buffer."""
+        source = op.args[0]
+        if source in self.frames[-1]:
+            self.bind(op.result, self.buffer(source))
+        else:
+            self.env[op.result] = self.owned(source)
+        self.release(source)
 
     def cost(self, value: Value) -> int:
         """Simple operations to compute one element."""
@@ -309,6 +328,12 @@ def tile_type(value: Value) -> TileType:
     """The type of a tile value."""
     assert isinstance(value.type, TileType)
     return value.type
+
+
+def is_cosmetic(op: Op) -> bool:
+    """Whether a reshape only adds or drops extents of 1."""
+    before, after = (tuple(n for n in tile_type(v).shape if n != 1) for v in (op.args[0], op.result))
+    return before == after
 
 
 def pitches(shape: tuple[int, ...]) -> list[int]:
