@@ -123,8 +123,12 @@ def _feeds_a_dot(value: Value, users: dict[Value, list[Op]]) -> bool:
 
 def _why_not_fed(dot: Op, loads: dict[Op, list[Use]], defs: dict[Value, Op]) -> str | None:
     a, b = (_source(v, defs) for v in dot.args[:2])
+    if b is None or b.name != "load":
+        return (
+            f"its second operand is made by {b.name} at {where(b)}" if b else "its second operand is carried"
+        )
     if b not in loads:
-        return "its second operand does not come from an asynchronous load"
+        return f"its second operand comes from the load at {where(b)}, which is not asynchronous"
     first = dot.args[0].type
     assert isinstance(first, TileType)
     if a not in loads and first.dtype not in HALF:

@@ -15,6 +15,7 @@ from tilec.passes.schedule.machine import MACHINES, Machine
 from tilec.passes.schedule.problem import Problem, problems
 from tilec.passes.schedule.schedule import Schedule
 
+
 @dataclass(frozen=True)
 class Options:
     """Constraints of the author. None leaves the choice to the compiler.

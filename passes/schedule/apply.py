@@ -68,22 +68,19 @@ def compute_warps(kernel: Kernel, wish: int | None) -> int:
     rows = [t.shape[0] for t in shapes if isinstance(t, TileType)]
     able = min(consumer_warps(m) for m in rows)
     if wish is not None and wish not in (4, able):
+        sizes = ", ".join(map(str, sorted(set(rows))))
         raise InfeasibleError(
-            "I102", f"num_warps={wish}: products of {', '.join(map(str, sorted(set(rows))))} rows run on {able}",
+            "I102",
+            f"num_warps={wish}: products of {sizes} rows run on {able} warps",
             help="ask for 4, or for 8 with products of a multiple of 128 rows",
-        )  # fmt: skip
+        )
     return wish or able
 
 
 def facts(schedules: tuple[Schedule, ...]) -> tuple[tuple[tuple[str, Any], ...], ...]:
     """What the schedules say, as plain data for ``kernel.attrs["schedule"]``."""
-    return tuple(
-        (
-            ("loop", s.loop), ("ii", s.ii), ("sustained", s.sustained), ("bound", s.bound), ("reason", s.reason),
-            ("status", s.status), ("depths", s.depths), ("in_flight", s.in_flight),
-        )
-        for s in schedules
-    )  # fmt: skip
+    names = ("loop", "ii", "sustained", "bound", "reason", "status", "depths", "in_flight")
+    return tuple(tuple((name, getattr(s, name)) for name in names) for s in schedules)
 
 
 def ring_slots(kernel: Kernel) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import pairwise
 
 from tilec.ir.errors import InternalError
 from tilec.passes.schedule.problem import Buffer, Problem
@@ -47,7 +48,7 @@ def _units(problem: Problem, schedule: Schedule) -> Iterator[str]:
                 if name == unit:
                     spans += _wrapped(schedule.starts[node.id], cycles, schedule.ii, node.id)
         spans.sort()
-        for (_, end, a), (start, _, b) in zip(spans, spans[1:], strict=False):
+        for (_, end, a), (start, _, b) in pairwise(spans):
             if start < end:
                 yield f"nodes {a} and {b} hold {unit} at once"
 

@@ -114,6 +114,4 @@ def _with_depths(problem: Problem, schedule: Schedule, depths: dict[str, int]) -
         for b in problem.buffers
     ]
     sustained = max([schedule.ii, *allowed])
-    return replace(
-        schedule, depths=tuple(own.items()), in_flight=tuple(flying.items()), sustained=sustained
-    )
+    return replace(schedule, depths=tuple(own.items()), in_flight=tuple(flying.items()), sustained=sustained)

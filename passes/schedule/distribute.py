@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from tilec.ir.core import Block, Kernel, Op, Value, clone_block, clone_op, definitions, free_values, frozen, walk
+from tilec.ir.core import (
+    Block,
+    Kernel,
+    Op,
+    Value,
+    clone_block,
+    clone_op,
+    definitions,
+    free_values,
+    frozen,
+    walk,
+)
 from tilec.ir.ops import make
 from tilec.passes.async_rules import is_view
 from tilec.passes.rewrite import where, written_tensors
@@ -34,9 +45,10 @@ def why_not_closed(kernel: Kernel, load: Block, rings: Env) -> str | None:
         if op.name in ("load", "gather") and op.args[0] in written:
             return f"{where(op)}: the load group would need this {op.name} of a tensor that the kernel writes"
     known = {*kernel.params, *rings.values()}
-    missing = [v for v in free_values(load) if v not in known]
     defs = definitions(kernel.body)
-    return f"{where(defs[missing[0]])}: the load group would need this {defs[missing[0]].name}" if missing else None
+    for value in (v for v in free_values(load) if v not in known):
+        return f"{where(defs[value])}: the load group would need this {defs[value].name}"
+    return None
 
 
 def compute_block(kernel: Kernel, schedules: tuple[Schedule, ...], rings: Env) -> Block:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from tilec.ir.core import Op, walk
-from tilec.ir.types import TensorType, TileType
+from tilec.ir.types import TileType
 
 Units = tuple[tuple[str, int], ...]
 
@@ -115,4 +115,4 @@ def _elements(op: Op) -> int:
 
 
 def _bytes(op: Op) -> int:
-    return sum(r.type.bytes for r in op.results if not isinstance(r.type, TensorType) and isinstance(r.type, TileType))
+    return sum(r.type.bytes for r in op.results if isinstance(r.type, TileType))

@@ -82,8 +82,8 @@ def _answer(solver: z3.Solver, ii: int, residue: list[z3.ArithRef], stage: list[
     if verdict != z3.sat:
         return "unknown"
     model = solver.model()
-    number = [(model.eval(s, True).as_long(), model.eval(r, True).as_long()) for s, r in zip(stage, residue, strict=True)]
-    return tuple(ii * s + r for s, r in number)
+    starts = [ii * s + r for s, r in zip(stage, residue, strict=True)]
+    return tuple(model.eval(t, True).as_long() for t in starts)
 
 
 def _rivals(problem: Problem) -> list[tuple[int, int, int, int]]:
@@ -112,7 +112,8 @@ def late_loads(problem: Problem, starts: Starts, ii: int) -> Starts:
     targets = {e.dst for e in problem.edges}
     writers = {w for b in problem.buffers for w in b.writers} - targets
     for w in sorted(writers, key=lambda w: -starts[w]):
-        limit = min((moved[e.dst] - e.latency + e.distance * ii for e in problem.edges if e.src == w), default=starts[w])
+        latest = [moved[e.dst] - e.latency + e.distance * ii for e in problem.edges if e.src == w]
+        limit = min(latest, default=starts[w])
         places = (t for t in range(limit, max(limit - ii, starts[w]), -1) if _free(problem, moved, ii, w, t))
         moved[w] = next(places, starts[w])
     return tuple(moved)
@@ -120,4 +121,5 @@ def late_loads(problem: Problem, starts: Starts, ii: int) -> Starts:
 
 def _free(problem: Problem, starts: list[int], ii: int, node: int, at: int) -> bool:
     trial = [*starts[:node], at, *starts[node + 1 :]]
-    return not any(node in (a, b) and overlap(trial[a], la, trial[b], lb, ii) for a, la, b, lb in _rivals(problem))
+    rivals = [r for r in _rivals(problem) if node in (r[0], r[2])]
+    return not any(overlap(trial[a], la, trial[b], lb, ii) for a, la, b, lb in rivals)

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from tilec.ir.core import Block, Kernel, Op, Value
 from tilec.ir.loc import Loc
 from tilec.ir.ops import make
@@ -48,7 +50,9 @@ class Builder:
         self.op("yield", *values)
         return Block(tuple(params), tuple(self.stack.pop()))
 
-    def loop(self, start: Any, stop: Value, fill: Callable[..., Any], *init: Value, step: Any = 1, **attrs: Any) -> tuple[Value, ...]:  # fmt: skip
+    def loop(
+        self, start: Any, stop: Value, fill: Callable[..., Any], *init: Value, step: Any = 1, **attrs: Any
+    ) -> tuple[Value, ...]:
         bounds = [self.const(b) if isinstance(b, int) else b for b in (start, stop, step)]
         params = [Value(bounds[0].type, "i"), *(Value(v.type, v.hint) for v in init)]
         return self.op("for", *bounds, *init, blocks=[self.block(params, fill)], **attrs).results
@@ -56,7 +60,9 @@ class Builder:
     def branch(self, cond: Value, then: Callable[[], Any], other: Callable[[], Any]) -> tuple[Value, ...]:
         return self.op("if", cond, blocks=[self.block((), then), self.block((), other)]).results
 
-    def repeat(self, init: Sequence[Value], cond: Callable[..., Any], body: Callable[..., Any]) -> tuple[Value, ...]:  # fmt: skip
+    def repeat(
+        self, init: Sequence[Value], cond: Callable[..., Any], body: Callable[..., Any]
+    ) -> tuple[Value, ...]:
         blocks = [self.block([Value(v.type) for v in init], f) for f in (cond, body)]
         return self.op("while", *init, blocks=blocks).results
 
@@ -65,7 +71,9 @@ class Builder:
         return Kernel(name, tuple(self.params), Block((), tuple(self.stack[0])))
 
 
-def gemm_tile(b: Builder, A: Value, B: Value, C: Value, m: Value, n: Value, bm: int, bn: int, bk: int, **loop: Any) -> None:  # fmt: skip
+def gemm_tile(
+    b: Builder, A: Value, B: Value, C: Value, m: Value, n: Value, bm: int, bn: int, bk: int, **loop: Any
+) -> None:
     """C tile (m, n) = A @ B, offsets in elements, the K loop inside."""
     k_extent = b("dim", A, axis=1)
     acc = b.const(0.0, float32, (bm, bn))
@@ -122,7 +130,9 @@ def row(b: Builder, x: Value, shape: tuple[int, int]) -> Value:
     return b("broadcast", b("reshape", x, shape=(shape[0], 1)), shape=shape)
 
 
-def attention_step(b: Builder, q: Value, K: Value, V: Value, start: Value, first_row: Value | None, state: tuple[Value, ...]) -> tuple[Value, ...]:  # fmt: skip
+def attention_step(
+    b: Builder, q: Value, K: Value, V: Value, start: Value, first_row: Value | None, state: tuple[Value, ...]
+) -> tuple[Value, ...]:
     """One block of keys of an online softmax; ``first_row`` turns the causal mask on."""
     o, l, m = state
     bm, d = q.type.shape  # type: ignore[union-attr]
@@ -169,3 +179,18 @@ def attention(causal: bool = False, loops: int = 1, bm: int = 64, d: int = 16) -
     o, l, _ = state
     b.op("store", O, b("cast", b("div", o, row(b, l, (bm, d))), dtype=float16), first, b.const(0))
     return b.kernel("attention")
+
+
+def numpy_attention(q: Any, k: Any, v: Any, causal: bool) -> Any:
+    """The formula in float64; the kernels use 2 as the base."""
+    scores = q.astype(float) @ k.T.astype(float)
+    if causal:
+        scores = np.where(np.tri(*scores.shape, dtype=bool), scores, -np.inf)
+    weights = np.exp2(scores - scores.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True) @ v.astype(float)
+
+
+def halves(seed: int, *shapes: tuple[int, int]) -> list[Any]:
+    """Random float16 arrays."""
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape).astype(np.float16) for shape in shapes]
