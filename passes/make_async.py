@@ -163,8 +163,8 @@ def _blocks(block: Block) -> Iterator[Block]:
 
 
 def _ring(loads: tuple[Op, ...], taken: set[str]) -> Ring:
-    """A ring named after the tiles it carries, without a depth yet."""
-    base = "_".join(op.result.hint or "tile" for op in loads)
+    """A ring named after the tiles it carries, or their tensors, without a depth yet."""
+    base = "_".join(op.result.hint or op.args[0].hint.lower() or "tile" for op in loads)
     name = next(n for n in (base, *(f"{base}{i}" for i in range(2, len(taken) + 3))) if n not in taken)
     taken.add(name)
     payload = tuple(op.result.type for op in loads)

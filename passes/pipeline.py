@@ -71,7 +71,7 @@ def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log:
     schedules = choose_depths(aref, found, tuple(solve(p) for p in found), machine)
     for problem, schedule in zip(found, schedules, strict=True):
         check(problem, schedule)
-    split = specialize(aref, schedules, options.num_warps)
+    split = specialize(aref, schedules, machine, options.num_warps)
     if isinstance(split, str):
         return _one_group(tile, aref, options, (*log, f"one group: {split}"), (split,))
     scheduled = _verified(canonicalize(split))

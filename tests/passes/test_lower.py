@@ -113,7 +113,7 @@ def with_plan(kernel: Kernel, depth: int, flying: int) -> Kernel:
     names = [name for name, _ in schedule.depths]
     depths, in_flight = (tuple((n, x) for n in names) for x in (depth, flying))
     plan = (replace(schedule, depths=depths, in_flight=in_flight),)
-    found = specialize(stages.aref, plan)
+    found = specialize(stages.aref, plan, SM90A)
     assert isinstance(found, Kernel)
     return canonicalize(found)
 
@@ -181,6 +181,10 @@ def test_too_many_stages_name_the_bytes() -> None:
 def test_warps_that_do_not_divide_the_rows() -> None:
     with pytest.raises(InfeasibleError, match="I102"):
         lower(gemm(), options=Options(num_warps=8))
+    with pytest.raises(InfeasibleError, match=r"I102.*256 registers"):
+        lower(gemm(128, 256, 64), options=Options(num_warps=4))
+    with pytest.raises(InfeasibleError, match="I103"):
+        lower(gemm(specialize=False), options=Options(num_warps=3))
 
 
 @pytest.mark.parametrize(
