@@ -172,10 +172,10 @@ def _ring(loads: tuple[Op, ...], taken: set[str]) -> Ring:
 
 
 class _Inserter:
-    """Rewrites blocks: put and get after a ring's last load, release after its last use.
+    """Rewrites blocks: put after a ring's last load, get just before its first use, release after the last.
 
-    Views of a tile that stand before the put (between two loads of one ring)
-    move behind the get: until then the tile has no place to view.
+    A late get lets the group work on while the tile is still on its way. Views of
+    the tile move behind the get: until then the tile has no place to view.
     """
 
     def __init__(self, body: Block, rings: tuple[Ring, ...]) -> None:
@@ -189,24 +189,18 @@ class _Inserter:
 
     def block(self, block: Block) -> Block:
         rings = tuple(dict.fromkeys(self.ring_of[op] for op in block.ops if op in self.ring_of))
-        last = {ring: _last_use(block, self.readers[ring]) for ring in rings}
-        early = {ring: self._early_views(block, ring) for ring in rings}
-        waiting = {view for views in early.values() for view in views}
+        users = {ring: _users(block, self.readers[ring] - self.views) for ring in rings}
+        views = {ring: [op for op in block.ops if op in self.readers[ring] & self.views] for ring in rings}
+        moved = {view for found in views.values() for view in found}
         out: list[Op] = []
-        for op in block.ops:
-            if op in waiting:
-                continue
+        for op in (o for o in block.ops if o not in moved):
+            for ring in (r for r in rings if users[r][0] is op):
+                out += [self._get(ring), *(self._copy(view) for view in views[ring])]
             out.append(self._copy(op))
-            ring = self.ring_of.get(op)
-            if ring is not None and op is ring.loads[-1]:
-                out += self._exchange(ring)
-                out += [self._copy(view) for view in early[ring]]
-            out += [_release(r, op) for r in rings if last[r] is op]
+            if op in self.ring_of and op is self.ring_of[op].loads[-1]:
+                out.append(self._put(self.ring_of[op]))
+            out += [_release(r, op) for r in rings if users[r][-1] is op]
         return Block(block.params, tuple(out))
-
-    def _early_views(self, block: Block, ring: Ring) -> list[Op]:
-        end = block.ops.index(ring.loads[-1])
-        return [op for op in block.ops[:end] if op in self.readers[ring]]
 
     def _copy(self, op: Op) -> Op:
         """The op on new values; views of a ring's tile are built again, in shared memory."""
@@ -217,14 +211,17 @@ class _Inserter:
         self.table[op.result] = view.result
         return view
 
-    def _exchange(self, ring: Ring) -> list[Op]:
-        """put and get; from here on the tiles are those of the get."""
-        loc, tiles = ring.loads[-1].loc, tuple(load.result for load in ring.loads)
-        put = make("aref.put", (ring.new.result, *tiles), loc=loc, group=LOAD)
+    def _put(self, ring: Ring) -> Op:
+        tiles = (load.result for load in ring.loads)
+        return make("aref.put", (ring.new.result, *tiles), loc=ring.loads[-1].loc, group=LOAD)
+
+    def _get(self, ring: Ring) -> Op:
+        """The get; from here on the tiles are those of the slot."""
+        tiles = tuple(load.result for load in ring.loads)
         hints = tuple(t.hint for t in tiles)
-        get = make("aref.get", (ring.new.result,), loc=loc, hints=hints, group=COMPUTE)
+        get = make("aref.get", (ring.new.result,), loc=ring.loads[-1].loc, hints=hints, group=COMPUTE)
         self.table.update(zip(tiles, get.results, strict=True))
-        return [put, get]
+        return get
 
 
 def _collect_readers(value: Value, users: dict[Value, list[Op]], found: set[Op]) -> None:
@@ -234,13 +231,13 @@ def _collect_readers(value: Value, users: dict[Value, list[Op]], found: set[Op])
             _collect_readers(op.result, users, found)
 
 
-def _last_use(block: Block, readers: set[Op]) -> Op:
-    """The last op of the block that reads, or that holds a reader in its blocks."""
-    return next(
+def _users(block: Block, readers: set[Op]) -> list[Op]:
+    """Ops of the block that read, or that hold a reader in their blocks, in order."""
+    return [
         op
-        for op in reversed(block.ops)
+        for op in block.ops
         if op in readers or any(inner in readers for b in op.blocks for inner in walk(b))
-    )
+    ]
 
 
 def _release(ring: Ring, op: Op) -> Op:
