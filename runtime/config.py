@@ -16,7 +16,7 @@ import platformdirs
 
 from tilec.ir.errors import TilecValueError
 
-BACKENDS = ("cpu", "cuda", "interpreter")
+BACKENDS = ("cpu", "cuda", "emulator", "interpreter")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Config:
     num_threads: int | None = None
     backend: str | None = None
     ptxas: Path | None = None
+    nvdisasm: Path | None = None
+    cuobjdump: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ VARIABLES: dict[str, Variable] = {
     ),
     "TILEC_BACKEND": Variable("backend", _backend, "backend of launches that do not name one"),
     "TILEC_PTXAS": Variable("ptxas", Path, "the assembler to use instead of the one found"),
+    "TILEC_NVDISASM": Variable("nvdisasm", Path, "the disassembler to use instead of the one found"),
+    "TILEC_CUOBJDUMP": Variable("cuobjdump", Path, "the cubin reader to use instead of the one found"),
 }
 
 

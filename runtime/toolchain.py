@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tilec.ir.errors import InternalError, UnsupportedError
 from tilec.ir.loc import UNKNOWN, Loc
+from tilec.runtime.config import config
 
 _WHEELS = {
     "ptxas": ("nvidia-cuda-nvcc", "nvidia-cuda-nvcc-cu12"),
@@ -68,13 +69,15 @@ class Assembly:
 def find(name: str) -> Tool | None:
     """The tool of that name, or None. ``TILEC_PTXAS`` (and so on) wins, then the wheel."""
     variable = f"TILEC_{name.upper()}"
-    given = os.environ.get(variable)
+    given = getattr(config(), name)
     if given:
         if not os.access(given, os.X_OK):
             raise UnsupportedError(
-                "U411", f"{variable} is {given!r}, which is no program", help=f"unset {variable} or mend it"
+                "U411",
+                f"{variable} is {str(given)!r}, which is no program",
+                help=f"unset {variable} or mend it",
             )
-        return Tool(Path(given), "environment")
+        return Tool(given, "environment")
     wheel = _in_wheels(name)
     if wheel is not None:
         return Tool(wheel, "wheel")

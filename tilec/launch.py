@@ -8,12 +8,16 @@ from typing import Any
 from tilec.ir.core import Kernel
 from tilec.ir.errors import TilecTypeError
 from tilec.runtime import arrays
+from tilec.runtime.config import config
 
 BACKENDS = ("cpu", "cuda", "emulator", "interpreter")
 
 
 def default_backend(values: Sequence[Any]) -> str:
-    """Give "cuda" if any array is on a GPU, else "cpu"."""
+    """The backend that the environment names, else "cuda" if any array is on a GPU, else "cpu"."""
+    chosen = config().backend
+    if chosen is not None:
+        return chosen
     return "cuda" if "cuda" in {arrays.device_of(v) for v in values if arrays.is_array(v)} else "cpu"
 
 
@@ -39,7 +43,8 @@ def run(
     else:
         from tilec.runtime import cpu
 
-        cpu.load(compiled("cpu", None).artifact).launch(grid, host, num_threads=num_threads)
+        threads = num_threads or config().num_threads
+        cpu.load(compiled("cpu", None).artifact).launch(grid, host, num_threads=threads)
 
 
 def _host_values(kernel: Kernel, values: Sequence[Any]) -> list[Any]:
