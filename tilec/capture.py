@@ -68,7 +68,9 @@ def rewrite(node: ast.FunctionDef, file: str) -> ast.FunctionDef:
     return ast.fix_missing_locations(_Rewriter(file, node.name).function(node))
 
 
-def syntax_error(code: str, message: str, help: str, node: ast.AST, file: str, function: str) -> TilecSyntaxError:
+def syntax_error(
+    code: str, message: str, help: str, node: ast.AST, file: str, function: str
+) -> TilecSyntaxError:
     """An error at a node of the source."""
     line, col = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
     same_line = getattr(node, "end_lineno", line) == line
@@ -348,7 +350,9 @@ class _Rewriter(ast.NodeTransformer):
         for op, right in zip(node.ops, node.comparators, strict=True):
             pair = ast.Compare(_name("_tilec_a", right), [op], [_name("_tilec_b", right)])
             two = [ast.copy_location(ast.arg(n), right) for n in ("_tilec_a", "_tilec_b")]
-            compare = ast.Lambda(ast.arguments([], two, None, [], [], None, []), ast.copy_location(pair, node))
+            compare = ast.Lambda(
+                ast.arguments([], two, None, [], [], None, []), ast.copy_location(pair, node)
+            )
             items = [_thunk(right), ast.copy_location(compare, node)]
             steps.append(ast.copy_location(ast.Tuple(items, ast.Load()), node))
         return _call(RUNTIME, "chain", [node.left, *steps], node)

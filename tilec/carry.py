@@ -54,7 +54,9 @@ class Carried:
         for name, leaves in self.leaves.items():
             params = [self.tracer.param(t, name) if t else None for t in self.types[name]]
             self.params[name] = params
-            values[name] = rebuild([x if p is None else p for p, x in zip(params, leaves, strict=True)], self.nests[name])
+            values[name] = rebuild(
+                [x if p is None else p for p, x in zip(params, leaves, strict=True)], self.nests[name]
+            )
         return values
 
     def leave(
@@ -66,7 +68,9 @@ class Carried:
         for name in list(self.leaves):
             leaves, nest = flatten(env.get(name, UNBOUND))
             if not nest.same(self.nests[name]):
-                self._differ(name, rebuild(list(self.leaves[name]), self.nests[name]), env.get(name, UNBOUND))
+                raise self._differ(
+                    name, rebuild(list(self.leaves[name]), self.nests[name]), env.get(name, UNBOUND)
+                )
             found = [self._leaf(region, name, i, x) for i, x in enumerate(leaves)]
             if any(x is UNBOUND for x in found):
                 self._drop(name, region, condition, env, leaves, line)
@@ -83,21 +87,19 @@ class Carried:
                 return True
             dtype = meeting_dtype(before, x)
             if dtype is None:
-                self._differ(name, before, x)
+                raise self._differ(name, before, x)
             self.types[name][i] = scalar(dtype)
             return None
         if is_number(x) and kind.shape == ():
             x = adapt(self.tracer, region, x, self.params[name][i])
         return x if isinstance(x, Tile) and x.type == kind else UNBOUND
 
-    def _differ(self, name: str, before: Any, after: Any) -> Any:
+    def _differ(self, name: str, before: Any, after: Any) -> TilecTypeError:
         mend = "give it the same shape and dtype: convert with .to(dtype), or start from tl.zeros or tl.full"
         if not isinstance(before, Tile) and not is_number(before):
             mend = "Python objects cannot change in a run-time loop: carry tiles and numbers"
-        raise TilecTypeError(
-            "T342", f"{name!r} enters {self.what} as {describe(before)} and leaves its body as {describe(after)}",
-            help=mend,
-        )  # fmt: skip
+        text = f"{describe(before)} and leaves its body as {describe(after)}"
+        return TilecTypeError("T342", f"{name!r} enters {self.what} as {text}", help=mend)
 
     def _drop(
         self, name: str, region: Region, condition: Region | None, env: Mapping[str, Any],
@@ -111,7 +113,7 @@ class Carried:
         kinds = [x if t is None else t for t, x in zip(self.types[name], self.leaves[name], strict=True)]
         if any(p.value in held or region.uses(p.value) for p in params) or condition:
             wrong = next(i for i, x in enumerate(leaves) if not isinstance(x, Tile) or x.type != kinds[i])
-            self._differ(name, self._held(name, wrong), leaves[wrong])
+            raise self._differ(name, self._held(name, wrong), leaves[wrong])
         gone: set[Value] = {p.value for p in params}
         for r in regions:
             r.params = [p for p in r.params if p not in gone]

@@ -74,7 +74,9 @@ def fitting(number: Number, dtype: DType) -> Number:
     high = 2 ** (dtype.bits - (dtype.kind == "int")) - 1
     if not low <= number <= high:
         raise TilecValueError(
-            "V307", f"{number} does not fit in {dtype}", help=f"{dtype} holds {low} to {high}: convert the tile"
+            "V307",
+            f"{number} does not fit in {dtype}",
+            help=f"{dtype} holds {low} to {high}: convert the tile",
         )
     return int(number)
 
@@ -93,7 +95,9 @@ def wrong_kind(x: Any, what: str) -> TilecTypeError:
     """The error for something that is neither tile nor number."""
     if isinstance(x, TensorArg):
         return TilecTypeError(
-            "T303", f"{what} is the tensor {x.name!r}, which is no tile", help="read a tile of it with tl.load"
+            "T303",
+            f"{what} is the tensor {x.name!r}, which is no tile",
+            help="read a tile of it with tl.load",
         )
     kind = type(x).__name__
     mend = "pass arrays as arguments of the kernel and tl.load them" if hasattr(x, "__array__") else ""

@@ -1,7 +1,6 @@
 """From a Python function to its captured copy, and the calls between user functions."""
 
 from __future__ import annotations
-
 import __future__
 
 import ast
@@ -49,13 +48,27 @@ def parse(fn: FunctionType) -> ast.FunctionDef:
     tree = ast.parse("if 1:\n" + text if indented else text, fn.__code__.co_filename)
     ast.increment_lineno(tree, first - (2 if indented else 1))
     body = tree.body[0].body if indented else tree.body  # type: ignore[attr-defined]
-    if not body or not isinstance(body[0], ast.FunctionDef | ast.AsyncFunctionDef) or body[0].name != fn.__name__:
+    if (
+        not body
+        or not isinstance(body[0], ast.FunctionDef | ast.AsyncFunctionDef)
+        or body[0].name != fn.__name__
+    ):
         raise TilecSyntaxError(
-            "S302", f"the source of {fn.__name__} is not a plain def", loc=location(fn), help="write it with def"
+            "S302",
+            f"the source of {fn.__name__} is not a plain def",
+            loc=location(fn),
+            help="write it with def",
         )
     node = body[0]
     if isinstance(node, ast.AsyncFunctionDef):
-        raise syntax_error("S308", "a kernel cannot be async", "write it with def", node, fn.__code__.co_filename, fn.__name__)
+        raise syntax_error(
+            "S308",
+            "a kernel cannot be async",
+            "write it with def",
+            node,
+            fn.__code__.co_filename,
+            fn.__name__,
+        )
     return node
 
 
@@ -93,7 +106,12 @@ def _compile_helper(fn: FunctionType) -> CodeType | None:
     if isinstance(bad[0], ast.Global | ast.Nonlocal):
         part, word, mend = bad
         raise syntax_error(
-            "S305", f"{word} in a function that a kernel calls", mend, part, fn.__code__.co_filename, fn.__name__
+            "S305",
+            f"{word} in a function that a kernel calls",
+            mend,
+            part,
+            fn.__code__.co_filename,
+            fn.__name__,
         )
     return None
 
@@ -144,7 +162,7 @@ def call(fn: Any) -> Any:
         return _inlined(fn)
     if isinstance(fn, Launcher):
         raise TilecSyntaxError(
-            "S309", f"kernel {fn.kernel.__name__} is launched inside of a kernel",
+            "S309", f"kernel {fn.kernel.name} is launched inside of a kernel",
             help="launch it from the host, or call it without [grid] to inline it",
         )  # fmt: skip
     return _GUARDED.get(fn, fn) if isinstance(fn, type | type(print)) else fn
@@ -155,7 +173,9 @@ def _user_function(fn: FunctionType) -> FunctionType:
     if getattr(fn, "__tilec_captured__", False) or is_ours(file):
         return fn
     tracer = active()
-    if is_library(file) and not (tracer and is_library(tracer.file) and _package(file) == _package(tracer.file)):
+    if is_library(file) and not (
+        tracer and is_library(tracer.file) and _package(file) == _package(tracer.file)
+    ):
         return fn
     return capture_helper(fn)
 
@@ -185,7 +205,7 @@ def _print(*args: Any, **kwargs: Any) -> None:
     if any(isinstance(a, Tile | TensorArg) for a in args):
         raise TilecTypeError(
             "T344", "print of a run-time value",
-            help="tl.static_print shows shape and dtype while tracing; store values into a tensor to see them",
+            help="tl.static_print shows shape and dtype; to see values store them into a tensor",
         )  # fmt: skip
     print(*args, **kwargs)
 
@@ -196,7 +216,9 @@ def _reduction(name: str, pairwise: str) -> Callable[..., Any]:
     def guarded(*args: Any, **kwargs: Any) -> Any:
         if any(isinstance(a, Tile) for a in args):
             raise TilecTypeError(
-                "T345", f"Python's {name} is called on a tile", help=f"write tl.{name} to reduce a tile{pairwise}"
+                "T345",
+                f"Python's {name} is called on a tile",
+                help=f"write tl.{name} to reduce a tile{pairwise}",
             )
         return original(*args, **kwargs)
 
@@ -214,7 +236,9 @@ _GUARDED: dict[Any, Any] = {
     builtins.sum: _reduction("sum", ""),
     builtins.any: _reduction("any", ""),
     builtins.all: _reduction("all", ""),
-    **dict.fromkeys((builtins.eval, builtins.exec, builtins.locals, builtins.globals, builtins.vars), _no_state),
+    **dict.fromkeys(
+        (builtins.eval, builtins.exec, builtins.locals, builtins.globals, builtins.vars), _no_state
+    ),
 }
 
 

@@ -88,7 +88,9 @@ class KernelFunction:
         with _hide_frames(), located(location(self.fn)):
             types, constants = self._specialise(signature, constexprs)
             if chosen and options is not None:
-                raise TilecTypeError("T363", "options are given twice", help="pass options= or single keywords")
+                raise TilecTypeError(
+                    "T363", "options are given twice", help="pass options= or single keywords"
+                )
             return self._compile(types, constants, target, options or Options(**chosen))
 
     def _specialise(
@@ -96,8 +98,9 @@ class KernelFunction:
     ) -> tuple[dict[str, Type], dict[str, Any]]:
         items = [signature] if isinstance(signature, str) else list(signature)
         if len(items) != len(self.runtime):
+            want = len(self.runtime)
             raise TilecTypeError(
-                "T364", f"kernel {self.name} has {len(self.runtime)} run-time parameters, the signature {len(items)}",
+                "T364", f"kernel {self.name} has {want} run-time parameters, the signature {len(items)}",
                 help=f"give one type for each of {', '.join(p.name for p in self.runtime)}",
             )  # fmt: skip
         pairs = list(zip(self.runtime, items, strict=True))
@@ -161,7 +164,9 @@ class Launcher:
             types = {p.name: sig.argument_type(p, values[p.name]) for p in kernel.runtime}
             chosen = backend or default_backend(list(values.values()))
             if chosen not in BACKENDS:
-                raise TilecValueError("V353", f"no backend named {chosen!r}", help=f"one of {', '.join(BACKENDS)}")
+                raise TilecValueError(
+                    "V353", f"no backend named {chosen!r}", help=f"one of {', '.join(BACKENDS)}"
+                )
             grid = resolve_grid(self.grid, constants)
             run(
                 chosen, lambda where, extra: kernel._compile(types, constants, where, extra),
@@ -187,15 +192,20 @@ def resolve_grid(grid: Grid, meta: Mapping[str, Any]) -> tuple[int, ...]:
         )
     found = tuple(n.__index__() for n in items)
     if any(n < 1 for n in found):
-        raise TilecValueError("V355", f"the grid {found} is not positive", help="skip the launch of empty work")
+        raise TilecValueError(
+            "V355", f"the grid {found} is not positive", help="skip the launch of empty work"
+        )
     return found
 
 
 def _key(types: Mapping[str, Type], constants: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (tuple(types.items()), tuple((k, type(v), repr(v) if isinstance(v, float) else v) for k, v in constants.items()))
+    return (
+        tuple(types.items()),
+        tuple((k, type(v), repr(v) if isinstance(v, float) else v) for k, v in constants.items()),
+    )
 
 
-class _hide_frames:  # noqa: N801 - used as a statement
+class _hide_frames:
     """Drop the compiler's own frames from the traceback of a TilecError."""
 
     def __enter__(self) -> None:

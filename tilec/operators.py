@@ -43,7 +43,9 @@ def _power(a: Any, b: Any) -> Tile:
             return out
     if not common_dtype((a, b), "**").is_float:
         raise TilecTypeError(
-            "T316", "** of integers needs a constant exponent of at least 1", help="convert with x.to(tl.float32)"
+            "T316",
+            "** of integers needs a constant exponent of at least 1",
+            help="convert with x.to(tl.float32)",
         )
     return elementwise("pow", a, b, what="**")
 
@@ -63,5 +65,7 @@ def numpy_binary(ufunc: str, method: str, inputs: tuple[Any, ...]) -> Any:
         if all(isinstance(x, Tile | TensorArg) or is_number(x) for x in inputs):
             return binary(_NUMPY[ufunc], ufunc, a, b)
     raise TilecTypeError(
-        "T311", f"np.{ufunc} is called on a tile", help=f"numpy works on the host: write tl.{ufunc} or an operator"
+        "T311",
+        f"np.{ufunc} is called on a tile",
+        help=f"numpy works on the host: write tl.{ufunc} or an operator",
     )

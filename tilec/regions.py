@@ -146,7 +146,8 @@ class If(Statement):
             if not any(x is UNBOUND for x in leaves):
                 return leaves, nest
         del self.outputs[mark:]
-        return self._differ(name, a, b)
+        self._differ(name, a, b)
+        return None
 
     def _leaf(self, x: Any, y: Any) -> Any:
         if same_object(x, y) or (isinstance(x, Tile) and isinstance(y, Tile) and x.value is y.value):
@@ -160,7 +161,8 @@ class If(Statement):
     def _differ(self, name: str, a: Any, b: Any) -> None:
         text = f"{describe(a)} in the first branch and {describe(b)} in the second"
         if name in self.before and self.before[name] is UNBOUND and name not in (RESULT, VALUE):
-            return self.lose(name, f"it is {text} of the if at line {self.line}")
+            self.lose(name, f"it is {text} of the if at line {self.line}")
+            return
         titles = {RESULT: "the returned value", VALUE: "the conditional expression"}
         raise TilecTypeError(
             "T340", f"{titles.get(name, repr(name))} is {text} of the if",
@@ -187,7 +189,9 @@ class For(Statement):
         if not self.live:
             return
         if has_else:
-            raise TilecSyntaxError("S306", "else of a run-time loop", help="put the statements after the loop")
+            raise TilecSyntaxError(
+                "S306", "else of a run-time loop", help="put the statements after the loop"
+            )
         if len(targets) != 1:
             raise TilecSyntaxError("S307", "a loop over tl.range has one name", help="for i in tl.range(...)")
         self.carried = Carried(self.tracer, names, env, self.what)
@@ -293,12 +297,14 @@ class While(Statement):
             self.values = {n: self.env.get(n, UNBOUND) for n in self.names}
             return
         if self.has_else:
-            raise TilecSyntaxError("S306", "else of a run-time loop", help="put the statements after the loop")
+            raise TilecSyntaxError(
+                "S306", "else of a run-time loop", help="put the statements after the loop"
+            )
         self.state, self.live = "live", True
         self.condition = close_block(self.tracer, region, [condition])
         self.cond_region = region
         self.regions.append(self.open())
-        self.values = {n: UNBOUND for n in self.names} | self.carried.enter()
+        self.values = dict.fromkeys(self.names, UNBOUND) | self.carried.enter()
 
     def leave(self, env: Env) -> None:
         """After the body: record the loop, or ask for another trace."""

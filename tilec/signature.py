@@ -87,8 +87,8 @@ def _annotation(fn: FunctionType, p: inspect.Parameter) -> Any:
         raise
     except Exception as error:
         raise TilecTypeError(
-            "T350", f"annotation {p.annotation!r} of {p.name!r} cannot be evaluated: {error}", loc=location(fn),
-            help="annotations must be visible at module level",
+            "T350", f"annotation {p.annotation!r} of {p.name!r} cannot be evaluated: {error}",
+            loc=location(fn), help="annotations must be visible at module level",
         ) from error  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def check_type(p: Parameter, type_: Type) -> Type:
         return _check_scalar(p, type_)
     if p.dtype is not None and type_.dtype != p.dtype:
         raise TilecTypeError(
-            "T353", f"argument {p.name!r} has elements of {type_.dtype}, the parameter is annotated {p.dtype}",
+            "T353", f"argument {p.name!r} has {type_.dtype} elements, the parameter is annotated {p.dtype}",
             help=f"convert the array to {p.dtype}",
         )  # fmt: skip
     if p.rank is not None and type_.rank != p.rank:
@@ -172,7 +172,9 @@ def _check_scalar(p: Parameter, type_: Type) -> Type:
     if not isinstance(type_, TileType) or type_.shape:
         raise TilecTypeError("T352", f"argument {p.name!r} is {type_}, not a tensor or scalar")
     if p.dtype is not None and type_.dtype != p.dtype:
-        raise TilecTypeError("T353", f"argument {p.name!r} is {type_.dtype}, the parameter is annotated {p.dtype}")
+        raise TilecTypeError(
+            "T353", f"argument {p.name!r} is {type_.dtype}, the parameter is annotated {p.dtype}"
+        )
     return type_
 
 
@@ -195,7 +197,7 @@ def argument_type(p: Parameter, value: Any) -> Type:
             help="pass a numpy array, an object with __dlpack__, int, float or bool",
         )  # fmt: skip
     if p.kind == "tensor":
-        raise TilecTypeError("T352", f"argument {p.name!r} is the number {value}, but the parameter is a tensor",
+        raise TilecTypeError("T352", f"argument {p.name!r} is {value}, but the parameter is a tensor",
                              help="pass an array")  # fmt: skip
     return scalar(_scalar_dtype(p, value))
 
@@ -204,11 +206,15 @@ def _scalar_dtype(p: Parameter, value: Any) -> DType:
     if p.dtype is None:
         if isinstance(value, np.generic):
             return dtype_of(value.dtype)
-        return _SCALARS[type(value)] if type(value) is not int or -(2**31) <= value < 2**31 else dtype_of("int64")
+        return (
+            _SCALARS[type(value)]
+            if type(value) is not int or -(2**31) <= value < 2**31
+            else dtype_of("int64")
+        )
     number = plain(value)
     fits = {"bool": bool, "int": int, "uint": int, "float": (int, float)}[p.dtype.kind]
     if not isinstance(number, fits) or (isinstance(number, bool) and p.dtype.kind != "bool"):
-        raise TilecTypeError("T353", f"argument {p.name!r} is {number!r}, the parameter is annotated {p.dtype}",
+        raise TilecTypeError("T353", f"argument {p.name!r} is {number!r}, but it is annotated {p.dtype}",
                              help="convert it before the launch")  # fmt: skip
     low = -(2 ** (p.dtype.bits - 1)) if p.dtype.kind == "int" else 0
     high = 2 ** (p.dtype.bits - (p.dtype.kind == "int")) - 1
@@ -227,10 +233,11 @@ def constant(p: Parameter, value: Any) -> Any:
     try:
         hash(value)
     except TypeError:
-        raise TilecTypeError("T357", f"constexpr parameter {p.name!r} is given {type(value).__name__}, not hashable",
+        kind = type(value).__name__
+        raise TilecTypeError("T357", f"constexpr parameter {p.name!r} is given a {kind}, not hashable",
                              help="pass a tuple instead of a list") from None  # fmt: skip
-    wanted = float | int if p.type is float else p.type
-    wrong = wanted is not None and not isinstance(value, wanted)
+    wanted: Any = (float, int) if p.type is float else p.type
+    wrong = isinstance(wanted, type | tuple) and not isinstance(value, wanted)
     if wrong or (isinstance(value, bool) and p.type in (int, float)):
         raise TilecTypeError(
             "T358", f"constexpr parameter {p.name!r} is {value!r}, not {getattr(p.type, '__name__', p.type)}",

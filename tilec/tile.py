@@ -11,8 +11,8 @@ from tilec.ir.types import DType, TensorType, TileType
 from tilec.trace import Region, Tracer
 
 _AS_BOOL = (
-    "if, while, and, or, not and conditional expressions take bool scalars; per element use & | ~ and tl.where,"
-    " tl.maximum, tl.minimum; reduce with tl.any or tl.all"
+    "if, while, and, or, not and conditional expressions take bool scalars; per element use & | ~"
+    " and tl.where, tl.maximum, tl.minimum; reduce with tl.any or tl.all"
 )
 
 
@@ -110,7 +110,11 @@ class Tile:
             raise AttributeError(name)
         from tilec import language
 
-        mend = f"write tl.{name}(x)" if name in language.__all__ else "tiles have shape, dtype, ndim, T, to, bitcast and reshape"
+        mend = (
+            f"write tl.{name}(x)"
+            if name in language.__all__
+            else "tiles have shape, dtype, ndim, T, to, bitcast and reshape"
+        )
         raise MissingAttributeError("V308", f"a tile has no attribute {name!r}", help=mend)
 
     __add__, __radd__ = _binary("add", "+"), _reflected("add", "+")
@@ -225,7 +229,9 @@ class TensorArg:
 
     def __bool__(self) -> NoReturn:
         raise TilecTypeError(
-            "T310", f"the tensor {self.name!r} is used as a bool", help="decide with a tl.constexpr[bool] parameter"
+            "T310",
+            f"the tensor {self.name!r} is used as a bool",
+            help="decide with a tl.constexpr[bool] parameter",
         )
 
 
@@ -262,7 +268,9 @@ _refuse(
     [f"__{p}{n}__" for n in _ARITHMETIC for p in ("", "r")]
     + [f"__{n}__" for n in ("lt", "le", "gt", "ge", "eq", "ne", "neg", "pos", "abs", "invert")],
     lambda t: TilecTypeError(
-        "T303", f"the tensor {t.name!r} is used as a tile", help=f"read a tile of it first: tl.load({t.name}, index, shape)"
+        "T303",
+        f"the tensor {t.name!r} is used as a tile",
+        help=f"read a tile of it first: tl.load({t.name}, index, shape)",
     ),
 )
 TensorArg.__hash__ = object.__hash__  # type: ignore[method-assign]
@@ -274,7 +282,11 @@ _refuse(TensorArg, ("__setitem__", "__delitem__"), lambda t: TilecTypeError(
     "T315", f"elements of the tensor {t.name!r} cannot be assigned",
     help=f"write with tl.store({t.name}, index, value) or tl.scatter({t.name}, indices, value)",
 ))  # fmt: skip
-_refuse(TensorArg, ("__call__",), lambda t: TilecTypeError("T314", f"the tensor {t.name!r} is called like a function"))
+_refuse(
+    TensorArg,
+    ("__call__",),
+    lambda t: TilecTypeError("T314", f"the tensor {t.name!r} is called like a function"),
+)
 _refuse(TensorArg, ("__array__", "__array_ufunc__"), lambda t: TilecTypeError(
     "T311", f"the tensor {t.name!r} is given to numpy",
     help="numpy works on the host: use the functions of tl in kernels",

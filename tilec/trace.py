@@ -27,7 +27,7 @@ from tilec.ir.types import TensorType, TileType, Type
 from tilec.source import here, of_traceback, raised_by_us
 
 if TYPE_CHECKING:
-    from tilec.tile import Tile
+    from tilec.tile import TensorArg, Tile
 
 MAX_OPS = 200_000
 
@@ -72,7 +72,7 @@ class Tracer:
         return here(self.run.__func__.__code__, self.file) or UNKNOWN  # type: ignore[attr-defined]
 
     def emit(
-        self, name: str, args: Sequence[Tile] = (), *, blocks: Sequence[Block] = (),
+        self, name: str, args: Sequence[Tile | TensorArg] = (), *, blocks: Sequence[Block] = (),
         hints: Sequence[str] = (), **attrs: Any,
     ) -> list[Tile]:  # fmt: skip
         """Record an op; gives its results as tiles."""

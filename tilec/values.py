@@ -41,7 +41,11 @@ _LEAF = Nest(None)
 
 def flatten(value: Any) -> tuple[list[Any], Nest]:
     """The leaves of nested tuples, lists and dicts, and the structure around them."""
-    if isinstance(value, tuple | list) and type(value).__module__ != "builtins" and not hasattr(value, "_fields"):
+    if (
+        isinstance(value, tuple | list)
+        and type(value).__module__ != "builtins"
+        and not hasattr(value, "_fields")
+    ):
         return [value], _LEAF
     if isinstance(value, tuple | list):
         kind = type(value)

@@ -26,7 +26,9 @@ def where(condition: Like, a: Like, b: Like) -> Tile:
     current("tl.where")
     mask = as_tile(condition, "the condition of tl.where")
     if mask.dtype != bool_:
-        raise TilecTypeError("T324", f"the condition of tl.where is {mask.type}, not bool", help="compare first")
+        raise TilecTypeError(
+            "T324", f"the condition of tl.where is {mask.type}, not bool", help="compare first"
+        )
     dtype = common_dtype((a, b), "tl.where")
     tiles = [as_tile(x, "an operand of tl.where", dtype) for x in (a, b)]
     shape = broadcast_shapes(mask.shape, *(t.shape for t in tiles))

@@ -109,7 +109,7 @@ def static_print(*values: Any) -> None:
     print(*values)
 
 
-class constexpr:  # noqa: N801 - the name that kernel authors know
+class constexpr:
     """Annotation of a compile-time parameter: ``BM: tl.constexpr[int] = 128``.
 
     ``tl.constexpr[int]`` also checks the type, plain ``tl.constexpr`` takes any hashable value.

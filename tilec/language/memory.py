@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from tilec.coerce import (
     Like,
@@ -56,7 +56,7 @@ def load(
     _check_rank("tl.load", tensor, extents)
     starts = _starts("tl.load", tensor, index, offset, extents)
     filler = _pad(pad, tensor.dtype)
-    (tile,) = tensor.tracer.emit("load", [cast(Tile, tensor), *starts], shape=extents, pad=filler)
+    (tile,) = tensor.tracer.emit("load", [tensor, *starts], shape=extents, pad=filler)
     return tile
 
 
@@ -77,7 +77,7 @@ def store(
         )  # fmt: skip
     _check_rank("tl.store", tensor, value.shape)
     starts = _starts("tl.store", tensor, index, offset, value.shape)
-    tensor.tracer.emit("store", [cast(Tile, tensor), value, *starts])
+    tensor.tracer.emit("store", [tensor, value, *starts])
 
 
 def _tensor(x: Any, what: str) -> TensorArg:
@@ -96,9 +96,7 @@ def _check_rank(what: str, tensor: TensorArg, shape: tuple[int, ...]) -> None:
         )  # fmt: skip
 
 
-def _starts(
-    what: str, tensor: TensorArg, index: Any, offset: Any, shape: tuple[int, ...]
-) -> list[Tile]:
+def _starts(what: str, tensor: TensorArg, index: Any, offset: Any, shape: tuple[int, ...]) -> list[Tile]:
     """The element offsets of a tile given by tile index or by offset."""
     if (index is None) == (offset is None):
         raise TilecTypeError(
@@ -176,14 +174,14 @@ def gather(tensor: TensorArg, indices: Index, *, mask: Like | None = None, other
     """
     found, condition, shape = _places("tl.gather", tensor, indices, mask)
     filler = _payload("tl.gather", tensor, other, shape)
-    return tensor.tracer.emit("gather", [cast(Tile, tensor), *found, condition, filler])[0]
+    return tensor.tracer.emit("gather", [tensor, *found, condition, filler])[0]
 
 
 def scatter(tensor: TensorArg, indices: Index, value: Like, *, mask: Like | None = None) -> None:
     """Write single elements; masked or outside ones are dropped. Of equal indices any one wins."""
     found, condition, shape = _places("tl.scatter", tensor, indices, mask, value)
     payload = _payload("tl.scatter", tensor, value, shape)
-    tensor.tracer.emit("scatter", [cast(Tile, tensor), *found, payload, condition])
+    tensor.tracer.emit("scatter", [tensor, *found, payload, condition])
 
 
 def _atomic(
@@ -200,7 +198,7 @@ def _atomic(
     if tensor.dtype == bool_ and kind != "xchg":
         raise TilecTypeError("T108", f"{what} is not defined for bool", help="keep the flags in int32")
     payload = _payload(what, tensor, value, shape)
-    return tensor.tracer.emit("atomic", [cast(Tile, tensor), *found, payload, condition], kind=kind)[0]
+    return tensor.tracer.emit("atomic", [tensor, *found, payload, condition], kind=kind)[0]
 
 
 def atomic_add(
@@ -257,4 +255,3 @@ def atomic_xchg(
 ) -> Tile:  # fmt: skip
     """Write single elements and give what was there before."""
     return _atomic("xchg", tensor, indices, value, mask, sem, scope)
-

@@ -45,7 +45,9 @@ def _ordered(kind: str, x: Like, axis: int | None, keepdims: bool) -> Tile:
     tile = as_tile(x, f"the operand of tl.{kind}")
     if tile.dtype == bool_:
         raise TilecTypeError(
-            "T327", f"tl.{kind} is not defined for bool", help="use tl.any or tl.all, or convert with x.to(tl.int32)"
+            "T327",
+            f"tl.{kind} is not defined for bool",
+            help="use tl.any or tl.all, or convert with x.to(tl.int32)",
         )
     return _reduce(kind, tile, axis, keepdims)
 

@@ -29,8 +29,7 @@ def _resolved(tile: Tile, shape: Any) -> tuple[int, ...]:
     found = static_shape(raw, "the shape of tl.reshape")
     if math.prod(found) != tile.type.size:
         raise TilecTypeError(
-            "T111", f"tl.reshape from {tile.shape} to {tuple(shape) if isinstance(shape, tuple | list) else shape}:"
-            f" {tile.type.size} elements do not fill it",
+            "T111", f"tl.reshape from {tile.shape} to {found}: {tile.type.size} elements do not fill it",
             help="the product of the extents must stay the same",
         )  # fmt: skip
     return found
