@@ -124,11 +124,6 @@ def _sigmoid(e: Lanes, t: DType, a: Any) -> Any:
     return e.b.fdiv(one, e.b.fadd(one, math.exp(e, t, e.b.fneg(a))))
 
 
-@rule("where")
-def _where(e: Lanes, t: DType, cond: Any, a: Any, b: Any) -> Any:
-    return e.b.select(cond, a, b)
-
-
 @rule("shl")
 def _shl(e: Lanes, t: DType, a: Any, b: Any) -> Any:
     zero, wide = e.const(register(t), 0), _too_wide(e, t, b)

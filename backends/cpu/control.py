@@ -9,7 +9,7 @@ from tilec.backends.cpu import loops
 from tilec.backends.cpu.lanes import I32, I64, Lanes, register
 from tilec.backends.cpu.memory import to_index
 from tilec.backends.cpu.rules import RULES, emits
-from tilec.backends.cpu.tiles import POINTWISE, Code, Lazy, tile_type
+from tilec.backends.cpu.tiles import POINTWISE, Code, tile_type
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Block, Op, Value, free_values
 from tilec.ir.errors import UnsupportedError
@@ -69,21 +69,12 @@ def _leave(code: Code, block: Block, carried: Sequence[Any]) -> list[Any]:
             out.append(code.scalar(value))
             continue
         out.append(None)
-        lazy = isinstance(code.env[value], Lazy)
-        into = home if lazy and home.live == 0 and not _reads_any(code, value, homes) else None
-        source = code.owned(value, into)
+        source = code.owned(value, home if home.live == 0 else None)
         code.release(value)
         if source is not home:
             moves.append((source, home, value))
     _move(code, moves, homes)
     return out
-
-
-def _reads_any(code: Code, value: Value, homes: Sequence[Buffer]) -> bool:
-    found = code.env[value]
-    if isinstance(found, Lazy):
-        return any(_reads_any(code, a, homes) for a in found.op.args)
-    return isinstance(found, Buffer) and found in homes
 
 
 def _move(code: Code, moves: Sequence[tuple[Buffer, Buffer, Value]], homes: Sequence[Buffer]) -> None:
@@ -116,8 +107,6 @@ def _results(code: Code, op: Op, carried: Sequence[Any]) -> None:
         if isinstance(found, Buffer):
             found.live, found.pinned = 0, False
         code.bind(result, found)
-        if isinstance(found, Buffer) and found.live == 0 and code.uses(result):
-            found.live = 1
 
 
 def _bind(code: Code, params: Sequence[Value], carried: Sequence[Any]) -> None:

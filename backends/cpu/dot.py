@@ -8,7 +8,6 @@ Order of summation: k ascending, with fused multiply-add where the host has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +43,6 @@ def _dot(code: Code, op: Op) -> None:
     zero = _is_zero(code, acc)
     if wide == out.dtype:
         buffer = code.memory.allocate(out) if zero else code.owned(acc)
-        buffer.live += 1 if zero else 0
         _multiply(code, left, right, Operand(buffer, out), zero)
     else:
         total = out.with_(dtype=wide)
@@ -52,10 +50,8 @@ def _dot(code: Code, op: Op) -> None:
         _convert(code, acc, work, total)
         _multiply(code, left, right, Operand(work, total), False)
         buffer = code.memory.allocate(out)
-        buffer.live += 1
         _round(code, work, total, buffer, out)
-    code.env[op.result] = buffer
-    buffer.live -= 1
+    buffer.live = 0
     code.bind(op.result, buffer)
 
 
@@ -167,6 +163,3 @@ def _block(
 
 def _accumulate(e: Lanes, dtype: DType, x: Any, y: Any, total: Any) -> Any:
     return e.fma(x, y, total) if dtype.is_float else e.b.add(total, e.b.mul(x, y))
-
-
-__all__ = ["Callable"]

@@ -28,6 +28,19 @@ _FLOATS: dict[str, Any] = {
 }  # fmt: skip
 
 
+class Literal(ir.Constant):  # type: ignore[misc]
+    """A constant given as LLVM text, for what llvmlite cannot spell."""
+
+    def __init__(self, type_: Any, text: str) -> None:
+        self.type, self.constant = type_, text
+
+    def get_reference(self) -> str:
+        return str(self.constant)
+
+    def _to_string(self) -> str:
+        return f"{self.type} {self.constant}"
+
+
 def register(dtype: DType) -> Any:
     """The LLVM type of one element in a register."""
     return _FLOATS[dtype.name] if dtype.is_float else ir.IntType(dtype.bits)
@@ -48,12 +61,12 @@ def scalar_constant(type_: Any, value: Any) -> Any:
     if type_ in (F16, F32, F64):
         narrow = {F16: np.float16, F32: np.float32, F64: np.float64}[type_](value)
         bits = struct.unpack("<Q", struct.pack("<d", float(narrow)))[0]
-        return ir.FormattedConstant(type_, f"0x{bits:016X}") if type_ != F16 else _half(narrow)
+        return Literal(type_, f"0x{bits:016X}") if type_ != F16 else _half(narrow)
     return ir.Constant(type_, int(value) & ((1 << type_.width) - 1) if type_.width > 1 else bool(value))
 
 
 def _half(value: np.float16) -> Any:
-    return ir.FormattedConstant(F16, f"0xH{int(value.view(np.uint16)):04X}")
+    return Literal(F16, f"0xH{int(value.view(np.uint16)):04X}")
 
 
 def element_constant(dtype: DType, value: Any) -> Any:
@@ -81,7 +94,7 @@ class Lanes:
     def splat_constant(self, constant: Any) -> Any:
         if self.lanes == 1:
             return constant
-        return ir.FormattedConstant(self.vec(constant.type), f"splat ({constant})")
+        return Literal(self.vec(constant.type), f"splat ({constant})")
 
     def const(self, scalar: Any, value: Any) -> Any:
         """The same constant in all lanes."""

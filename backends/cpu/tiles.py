@@ -15,7 +15,7 @@ from typing import Any
 from llvmlite import ir
 
 from tilec.backends.cpu import loops
-from tilec.backends.cpu.lanes import I1, I8, I32, PTR, Lanes, scalar_constant, storage
+from tilec.backends.cpu.lanes import I8, I32, Lanes, storage
 from tilec.backends.cpu.loops import Index
 from tilec.backends.cpu.target import CpuTarget
 from tilec.backends.cpu.workspace import Buffer, Workspace
@@ -384,6 +384,3 @@ def store(e: Lanes, pointer: Any, value: Any, step: Index) -> None:
 def _align(element: Any) -> int:
     width = {"half": 2, "float": 4, "double": 8}.get(str(element))
     return width or element.width // 8
-
-
-__all__ = ["I1", "PTR", "scalar_constant"]
