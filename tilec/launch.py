@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from tilec.ir.core import Kernel
@@ -41,10 +42,15 @@ def run(
 
         emulator.launch(compiled(target, options).artifact, grid, host)
     else:
-        from tilec.runtime import cpu
+        _machine_code(compiled("cpu", None).artifact).launch(grid, host, num_threads=num_threads)
 
-        threads = num_threads or config().num_threads
-        cpu.load(compiled("cpu", None).artifact).launch(grid, host, num_threads=threads)
+
+@cache
+def _machine_code(program: Any) -> Any:
+    """The program loaded into this process, once."""
+    from tilec.runtime import cpu
+
+    return cpu.load(program)
 
 
 def _host_values(kernel: Kernel, values: Sequence[Any]) -> list[Any]:
