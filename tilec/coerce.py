@@ -142,13 +142,19 @@ def spread(x: Tile, shape: Sequence[int]) -> Tile:
     shape = tuple(shape)
     if x.shape == shape:
         return x
-    if broadcast_shapes(x.shape, shape) != shape:
+    if not _reaches(x.shape, shape):
         raise TilecTypeError(
             "T101", f"shape {x.shape} does not broadcast to {shape}", help="align it with x[:, None]"
         )
     if x.shape:
         x = reshape(x, (1,) * (len(shape) - len(x.shape)) + x.shape)
     return x if x.shape == shape else x.tracer.emit("broadcast", [x], shape=shape)[0]
+
+
+def _reaches(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Does numpy's rule broadcast ``shape`` to exactly ``target``?"""
+    tail = target[len(target) - len(shape) :]
+    return len(shape) <= len(target) and all(n in (1, m) for n, m in zip(shape, tail, strict=True))
 
 
 def elementwise(name: str, *operands: Any, what: str = "") -> Tile:
@@ -165,7 +171,9 @@ def static_int(x: Any, what: str) -> int:
             help="make it a parameter annotated tl.constexpr[int]",
         )  # fmt: skip
     if isinstance(x, bool) or not isinstance(x, int | np.integer):
-        raise TilecTypeError("T306", f"{what} must be an int, not {type(x).__name__} {x!r}")
+        raise TilecTypeError(
+            "T306", f"{what} must be an int, not {type(x).__name__} {x!r}", help="use // for whole numbers"
+        )
     return int(x)
 
 
@@ -177,7 +185,9 @@ def static_shape(shape: Any, what: str) -> tuple[int, ...]:
         raise TilecTypeError("T307", f"{what} must be a tuple of ints, not {type(shape).__name__}")
     found = tuple(static_int(n, f"{what}[{i}]") for i, n in enumerate(shape))
     if any(n < 1 for n in found):
-        raise TilecValueError("V102", f"a tile needs positive extents, not {found}")
+        raise TilecValueError(
+            "V102", f"a tile needs positive extents, not {found}", help="every extent is at least 1"
+        )
     return found
 
 

@@ -7,6 +7,7 @@ import ast
 import builtins
 import functools
 import inspect
+import linecache
 import threading
 from collections.abc import Callable
 from types import CellType, CodeType, FunctionType, MethodType, SimpleNamespace
@@ -31,7 +32,13 @@ _codes: dict[CodeType, CodeType | None] = {}
 def location(fn: Callable[..., Any]) -> Loc:
     """Where a function is defined."""
     code = inspect.unwrap(fn).__code__
-    return Loc(code.co_filename, code.co_firstlineno, 0, 0, fn.__name__)
+    line = first = code.co_firstlineno
+    lines = linecache.getlines(code.co_filename)
+    while line < len(lines) and not lines[line - 1].lstrip().startswith("def "):
+        line += 1
+    line = line if line <= len(lines) else first
+    text = linecache.getline(code.co_filename, line).rstrip()
+    return Loc(code.co_filename, line, len(text) - len(text.lstrip()), len(text), fn.__name__)
 
 
 def parse(fn: FunctionType) -> ast.FunctionDef:

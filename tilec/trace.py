@@ -146,8 +146,8 @@ class Tracer:
         if raised_by_us(error.__traceback__):
             return InternalError("X301", f"the compiler failed with {text}", loc=loc, help="please report it")
         if isinstance(error, TypeError):
-            return TilecTypeError("T301", f"Python raised {text}", loc=loc)
-        return TilecValueError("V304", f"Python raised {text}", loc=loc, help=_HELP.get(type(error), ""))
+            return TilecTypeError("T301", f"Python raised {text}", loc=loc, help=_TYPE_HELP)
+        return TilecValueError("V304", f"Python raised {text}", loc=loc, help=_HELP.get(type(error), _ELSE))
 
     def _unbound(self, error: NameError, loc: Loc | None) -> TilecError:
         name = error.name or (re.findall(r"'(\w+)'", str(error)) or ["?"])[0]
@@ -167,6 +167,9 @@ _HELP: dict[type[Exception], str] = {
     AssertionError: "assert is checked while the kernel is traced; tl.static_assert takes a message",
     RecursionError: "recursion on run-time values does not end: use a loop over tl.range",
 }
+
+_TYPE_HELP = "docs/language.md lists the arguments of each function"
+_ELSE = "this line runs while the kernel is traced, on Python values"
 
 _CURRENT: ContextVar[Tracer | None] = ContextVar("tilec_tracer", default=None)
 

@@ -382,7 +382,12 @@ def test_mismatched_new_names_fail_where_they_are_used() -> None:
             tl.store(T, (0,), y)
         tl.store(T, (1,), y)
 
-    fails(k, ["i32[1]", "i32"], "tl.store(T, (1,), y)", "'y' has no value here: it is tile<4xint32> in the first")
+    fails(
+        k,
+        ["i32[1]", "i32"],
+        "tl.store(T, (1,), y)",
+        "'y' has no value here: it is tile<4xint32> in the first",
+    )
 
 
 @pytest.mark.parametrize("x", [0, 1, 5])

@@ -74,7 +74,7 @@ from tilec.language.memory import (
     store,
 )  # fmt: skip
 from tilec.language.product import dot
-from tilec.language.reduce import all, any, argmax, argmin, max, min, prod, sum, xor_sum
+from tilec.language.reductions import all, any, argmax, argmin, max, min, prod, sum, xor_sum
 from tilec.language.shape import bitcast, broadcast_to, cast, expand_dims, permute, reshape, trans
 from tilec.tile import MissingAttributeError, Tile
 

@@ -21,7 +21,7 @@ class RunRange:
 
     def __iter__(self) -> Iterator[NoReturn]:
         raise TilecSyntaxError(
-            "S305", "tl.range is iterated where a run-time loop cannot be captured",
+            "S314", "tl.range is iterated where a run-time loop cannot be captured",
             help="use it only as `for name in tl.range(...)` in a kernel or a plain helper function;"
             " tl.static_range unrolls",
         )  # fmt: skip
@@ -65,7 +65,7 @@ def _constraints(stages: Any, specialize: Any, unroll: Any) -> dict[str, Any]:
                 raise TilecValueError("V311", f"{name} of tl.range is {value}", help="it must be at least 1")
     if specialize is not None:
         if not isinstance(specialize, bool):
-            raise TilecTypeError("T332", f"specialize of tl.range must be a bool, not {specialize!r}")
+            raise TilecTypeError("T332", f"specialize of tl.range must be a bool, not {specialize!r}", help="True or False")
         options["specialize"] = specialize
     return options
 
@@ -76,7 +76,7 @@ def static_range(start: int, stop: int | None = None, step: int = 1) -> builtins
     names = ("start", "stop", "step")
     bounds = [static_int(x, f"{n} of tl.static_range") for x, n in zip((low, high, step), names, strict=True)]
     if bounds[2] == 0:
-        raise TilecValueError("V310", "the step of tl.static_range is 0")
+        raise TilecValueError("V310", "the step of tl.static_range is 0", help="use a positive or negative step")
     return builtins.range(*bounds)
 
 
@@ -88,7 +88,8 @@ def static_assert(condition: Any, message: str = "") -> None:
             help="tl.assume promises a run-time condition",
         )  # fmt: skip
     if not condition:
-        raise TilecValueError("V312", f"static_assert failed: {message or 'the condition is false'}")
+        raise TilecValueError("V312", f"static_assert failed: {message or 'it is false'}",
+                              help="change the constants of this specialisation")  # fmt: skip
 
 
 def assume(condition: Like) -> None:
@@ -96,7 +97,7 @@ def assume(condition: Like) -> None:
     current("tl.assume")
     if isinstance(condition, bool):
         if not condition:
-            raise TilecValueError("V313", "tl.assume is given False")
+            raise TilecValueError("V313", "tl.assume is given False", help="the promise is false for these constants")
         return
     tile = as_tile(condition, "the condition of tl.assume")
     if tile.shape != () or tile.dtype != bool_:

@@ -17,7 +17,7 @@ from tilec.coerce import (
     static_int,
     static_shape,
 )
-from tilec.ir.errors import TilecTypeError, UnsupportedError
+from tilec.ir.errors import TilecTypeError, TilecValueError, UnsupportedError
 from tilec.ir.types import DType, bool_, broadcast_shapes
 from tilec.tile import TensorArg, Tile
 from tilec.trace import current
@@ -36,7 +36,10 @@ def num_programs(axis: int = 0) -> Tile:
 
 
 def _grid(name: str, axis: int) -> Tile:
-    return current(f"tl.{name}").emit(name, axis=static_int(axis, f"the axis of tl.{name}"))[0]
+    found = static_int(axis, f"the axis of tl.{name}")
+    if found not in (0, 1, 2):
+        raise TilecValueError("V105", f"tl.{name}: grid axis {found}", help="a grid has the axes 0, 1 and 2")
+    return current(f"tl.{name}").emit(name, axis=found)[0]
 
 
 def load(
@@ -147,7 +150,9 @@ def _places(
         )  # fmt: skip
     for x in found:
         if not x.dtype.is_int:
-            raise TilecTypeError("T322", f"{what}: an index is {x.type}, not an integer tile")
+            raise TilecTypeError(
+                "T322", f"{what}: an index is {x.type}, not an integer tile", help="convert with x.to(tl.int32)"
+            )
     condition = const(True, bool_) if mask is None else as_tile(mask, f"the mask of {what}")
     if condition.dtype != bool_:
         raise TilecTypeError("T119", f"{what}: the mask is {condition.type}, not bool", help="compare first")

@@ -33,7 +33,7 @@ def dot(
         )  # fmt: skip
     precision = _precision(input_precision)
     wanted = None if out_dtype is None else as_dtype(out_dtype, "out_dtype")
-    total = _accumulator(acc, wanted or _default(a.dtype), (a.shape[0], b.shape[1]))
+    total = _accumulator(a, acc, wanted or _default(a.dtype), (a.shape[0], b.shape[1]))
     (out,) = tracer.emit("dot", [a, b, total], precision=precision)
     return out if wanted is None else cast(out, wanted)
 
@@ -64,11 +64,16 @@ def _default(dtype: DType) -> DType:
     return float64 if dtype == float64 else float32
 
 
-def _accumulator(acc: Any, dtype: DType, shape: tuple[int, int]) -> Tile:
+def _accumulator(a: Tile, acc: Any, dtype: DType, shape: tuple[int, int]) -> Tile:
     if acc is None:
         return const(0, dtype, shape)
     if not isinstance(acc, Tile):
         raise wrong_kind(acc, "acc of tl.dot")
+    if acc.dtype.is_float != a.dtype.is_float or acc.dtype == bool_:
+        raise TilecTypeError(
+            "T116", f"tl.dot of {a.dtype} cannot accumulate in {acc.dtype}",
+            help=f"start from tl.zeros({shape}, tl.{_default(a.dtype)})",
+        )  # fmt: skip
     if acc.shape != shape:
         raise TilecTypeError(
             "T115", f"acc of tl.dot has shape {acc.shape}, the product {shape}",
