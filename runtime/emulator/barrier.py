@@ -1,0 +1,252 @@
+"""Named barriers, the cluster barrier, fences, register pools, cluster addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tilec.ir.ptx.module import Instruction, Int
+from tilec.runtime.emulator.access import proxy_fence
+from tilec.runtime.emulator.alu import Builder, mods
+from tilec.runtime.emulator.cta import NamedBarrier
+from tilec.runtime.emulator.memory import nothing
+from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.operands import getter, per_thread, setter
+from tilec.runtime.emulator.program import Program, Run
+from tilec.runtime.emulator.report import fault
+from tilec.runtime.emulator.spaces import PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, WINDOW
+from tilec.runtime.emulator.strand import Wait
+from tilec.runtime.emulator.warp import missing
+
+if TYPE_CHECKING:
+    from tilec.runtime.emulator.cta import Cta
+    from tilec.runtime.emulator.strand import Strand
+
+_CLUSTER = -1
+
+
+def barrier(inst: Instruction, program: Program) -> Run:
+    """bar and barrier, by what follows."""
+    parts = mods(inst)
+    if parts[0] == "warp":
+        return _warp_barrier(inst, program)
+    if parts[0] == "cluster":
+        return _cluster_arrive if parts[1] == "arrive" else _cluster_wait
+    kind = next(p for p in parts if p in ("sync", "arrive", "red"))
+    return _reduction(inst, program) if kind == "red" else _named(inst, program, kind == "sync")
+
+
+def _warp_barrier(inst: Instruction, program: Program) -> Run:
+    member = getter(program, inst.operands[0], "b32", inst)
+
+    def run(s: Strand) -> Wait | None:
+        wait = None if s.whole() else missing(s, member(s))
+        if wait is None:
+            s.cta.mark_synced(s)
+        return wait
+
+    return run
+
+
+def _named(inst: Instruction, program: Program, waits: bool) -> Run:
+    name = getter(program, inst.operands[0], "u32", inst)
+    count = getter(program, inst.operands[1], "u32", inst) if len(inst.operands) > 1 else None
+
+    def run(s: Strand) -> Wait | None:
+        names = per_thread(s, name(s))
+        counts = per_thread(s, count(s)) if count is not None else None
+        joined = [_join(s, w, names, counts, inst) for w in range(len(s.warps))]
+        if not waits:
+            return None
+        return _until(s, joined, s.cta)
+
+    return run
+
+
+def _join(
+    s: Strand, w: int, names: Array, counts: Array | None, inst: Instruction
+) -> tuple[NamedBarrier, int, int]:
+    """One warp arrives: (barrier, generation it waits for, its number)."""
+    cta = s.cta
+    first = int(np.searchsorted(s.threads, s.warps[w] * 32))
+    number = int(names[first])
+    if not 0 <= number < 16:
+        raise fault("E21", f"there is no barrier {number}", inst)
+    wanted = _expected(cta) if counts is None else int(counts[first])
+    if wanted % 32 or wanted > _expected(cta):
+        raise fault("E21", f"barrier {number} with {wanted} threads", inst)
+    named = cta.named[number]
+    generation = named.generation
+    named.arrived += 32
+    if named.arrived > wanted:
+        raise fault("E21", f"{named.arrived} threads arrive at barrier {number} for {wanted}", inst)
+    if named.arrived == wanted:
+        named.arrived = 0
+        named.generation += 1
+        _combine(named)
+    return named, generation, number
+
+
+def _expected(cta: Cta) -> int:
+    """Threads of all warps that have not ended, in whole warps."""
+    return int((cta.warp_alive > 0).sum()) * 32
+
+
+def _combine(named: NamedBarrier) -> None:
+    if named.votes:
+        named.result = np.concatenate(named.votes)
+        named.votes = []
+
+
+def _until(s: Strand, joined: list[tuple[NamedBarrier, int, int]], cta: Cta) -> Wait | None:
+    """A wait until the barriers that the warps joined complete."""
+    warp = np.searchsorted(s.warps, s.threads >> 5)
+    passed = np.array([b.generation > g for b, g, _ in joined])[warp]
+    cta.mark_synced(s)
+    if passed.all():
+        return None
+    waiting = [j for j in joined if j[0].generation <= j[1]]
+
+    def ready() -> bool:
+        if all(b.generation > g for b, g, _ in waiting):
+            cta.mark_synced(s)
+            return True
+        return False
+
+    def text() -> str:
+        b, _, number = waiting[0]
+        return f"waits at barrier {number}, where {b.arrived} threads have arrived"
+
+    return Wait(ready, text, retry=False, passed=passed)
+
+
+_REDUCE: dict[str, Callable[[Array], Any]] = {
+    "popc": lambda v: np.uint32(v.sum()),
+    "and": lambda v: v.all(),
+    "or": lambda v: v.any(),
+}
+
+
+def _reduction(inst: Instruction, program: Program) -> Run:
+    """bar.red: a barrier whose threads get the count, and or or of a predicate. It runs twice:
+    to arrive, and, when the barrier is complete, to read the result."""
+    parts = mods(inst)
+    operation = next(p for p in parts if p in _REDUCE)
+    put = setter(program, inst.operands[0], "u32" if operation == "popc" else "pred", inst)
+    name = getter(program, inst.operands[1], "u32", inst)
+    count = getter(program, inst.operands[2], "u32", inst) if len(inst.operands) > 3 else None
+    value = getter(program, inst.operands[-1], "pred", inst)
+
+    def run(s: Strand) -> Wait | None:
+        named = s.cta.named[int(per_thread(s, name(s))[0])]
+        named.votes.append(per_thread(s, value(s)).copy())
+        counts = per_thread(s, count(s)) if count is not None else None
+        joined = [_join(s, w, per_thread(s, name(s)), counts, inst) for w in range(len(s.warps))]
+        wait = _until(s, joined, s.cta)
+        if wait is None:
+            put(s, _REDUCE[operation](named.result))
+            return None
+        inner = wait.ready
+
+        def ready() -> bool:
+            if inner():
+                put(s, _REDUCE[operation](named.result))
+                return True
+            return False
+
+        return Wait(ready, wait.text, retry=False)
+
+    return run
+
+
+def _cluster_arrive(s: Strand) -> None:
+    machine = s.cta.machine
+    named = machine.cluster_ctas[0].named[_CLUSTER]
+    named.arrived += s.n
+    if named.arrived == sum(c.alive for c in machine.cluster_ctas):
+        named.arrived = 0
+        named.generation += 1
+
+
+def _cluster_wait(s: Strand) -> Wait | None:
+    """Waits for the phase in which this warp arrived, which ``quota`` of waits passed counts."""
+    named = s.cta.machine.cluster_ctas[0].named[_CLUSTER]
+    passed = s.cta.cluster_waits
+    goal = int(passed[s.warps].max()) + 1
+    if named.generation >= goal:
+        passed[s.warps] = goal
+        s.cta.mark_synced(s)
+        return None
+    return Wait(
+        lambda: named.generation >= goal, lambda: f"waits at the cluster barrier ({named.arrived} arrived)"
+    )
+
+
+def fence(inst: Instruction, program: Program) -> Run:
+    """Only the proxy fence has an effect here: memory is otherwise coherent."""
+    if inst.opcode.startswith("fence.proxy.async"):
+        return proxy_fence
+    return nothing(inst, program)
+
+
+def setmaxnreg(inst: Instruction, program: Program) -> Run:
+    """Moves registers between warps and the CTA's pool; inc waits until the pool has them."""
+    amount = inst.operands[0].value if isinstance(inst.operands[0], Int) else 0
+    grows = mods(inst)[0] == "inc"
+    if not 24 <= amount <= 256 or amount % 8:
+        raise fault("E22", f"setmaxnreg of {amount}: only multiples of 8 from 24 to 256", inst)
+
+    def run(s: Strand) -> Wait | None:
+        cta = s.cta
+        if not cta.machine.registers:
+            return None
+        need = int((amount - cta.quota[s.warps]).sum()) * 32
+        if (need > 0) != grows and need != 0:
+            raise fault("E22", f"setmaxnreg to {amount} from {int(cta.quota[s.warps][0])}", inst)
+        if need > cta.pool:
+            return Wait(
+                lambda: need <= cta.pool,
+                lambda: f"waits for {need} registers; the pool of the CTA has {cta.pool}",
+            )
+        cta.pool -= need
+        cta.quota[s.warps] = amount
+        return None
+
+    return run
+
+
+def mapa(inst: Instruction, program: Program) -> Run:
+    """The address of a shared variable in another CTA of the cluster."""
+    type = mods(inst)[-1]
+    generic = "shared::cluster" not in mods(inst)
+    put = setter(program, inst.operands[0], type, inst)
+    a, rank = getter(program, inst.operands[1], type, inst), getter(program, inst.operands[2], "u32", inst)
+    base = np.uint64(SHARED_WINDOW if generic else 0)
+
+    def run(s: Strand) -> None:
+        offset = (per_thread(s, a(s)).astype(np.uint64) - base) & np.uint64((1 << RANK_SHIFT) - 1)
+        place = (
+            offset
+            + ((per_thread(s, rank(s)).astype(np.uint64) + np.uint64(1)) << np.uint64(RANK_SHIFT))
+            + base
+        )
+        put(s, place.astype(np.dtype(f"u{4 if type == 'u32' else 8}")))
+
+    return run
+
+
+def isspacep(inst: Instruction, program: Program) -> Run:
+    space = mods(inst)[0]
+    put, a = setter(program, inst.operands[0], "pred", inst), getter(program, inst.operands[1], "u64", inst)
+    low = WINDOW[space]
+    high = {SHARED_WINDOW: PARAM_WINDOW, PARAM_WINDOW: 2 * PARAM_WINDOW}.get(low, 2**63)
+    low = 2 * PARAM_WINDOW if low == 0 else low
+    return lambda s: put(s, (per_thread(s, a(s)) >= low) & (per_thread(s, a(s)) < high))
+
+
+TABLE: dict[str, Builder] = {
+    "bar": barrier, "barrier": barrier, "fence": fence, "membar": nothing, "setmaxnreg": setmaxnreg,
+    "mapa": mapa, "isspacep": isspacep, "createpolicy": lambda inst, program: lambda s: None,
+}  # fmt: skip

@@ -1,0 +1,127 @@
+"""The state of one CTA: registers, shared memory, barriers, groups."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tilec.ir.ptx.module import Instruction
+from tilec.runtime.emulator.asyncops import AsyncOp, Groups
+from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.program import CLASS_DTYPE, Program
+from tilec.runtime.emulator.report import Report
+from tilec.runtime.emulator.spaces import RANK_SHIFT, SharedMemory
+from tilec.runtime.emulator.strand import Strand
+
+if TYPE_CHECKING:
+    from tilec.runtime.emulator.machine import Machine
+
+_GARBAGE = 0xA5
+
+
+@dataclass
+class MBarrier:
+    """The state of an mbarrier (see the PTX manual's section on mbarrier phases)."""
+
+    expected: int
+    pending: int
+    phase: int = 0
+    tx: int = 0
+
+    def settle(self) -> None:
+        """Complete the phase if nothing is owed."""
+        if self.pending == 0 and self.tx == 0:
+            self.phase += 1
+            self.pending = self.expected
+
+    def __str__(self) -> str:
+        return f"phase {self.phase}, {self.pending} of {self.expected} arrivals pending, tx {self.tx}"
+
+
+@dataclass
+class NamedBarrier:
+    """Threads that arrived in this generation, and what they brought for bar.red."""
+
+    arrived: int = 0
+    generation: int = 0
+    votes: list[Array] = field(default_factory=list)
+    result: Array | None = None
+
+
+@dataclass
+class WarpGroup:
+    """wgmma state of a warpgroup: its groups, and register writes that no fence covers."""
+
+    groups: Groups = field(default_factory=Groups)
+    unfenced: set[int] = field(default_factory=set)
+    flying: dict[int, int] = field(default_factory=dict)
+
+
+class Cta:
+    """One CTA. ``rank`` is its number in the cluster, ``ctaid`` in the grid."""
+
+    def __init__(self, machine: Machine, ctaid: tuple[int, int, int], rank: int) -> None:
+        self.machine = machine
+        self.program = machine.program
+        self.ctaid = ctaid
+        self.rank = rank
+        self.size = int(np.prod(machine.block))
+        self.regs, self.files, self.rows = _register_file(machine.program, self.size)
+        self.shared = SharedMemory(machine.smem)
+        self.mbarriers: dict[int, MBarrier] = {}
+        self.named: dict[int, NamedBarrier] = defaultdict(NamedBarrier)
+        self.bulk: dict[int, Groups] = defaultdict(Groups)
+        self.warpgroups: dict[int, WarpGroup] = defaultdict(WarpGroup)
+        self.copies: list[Any] = []
+        self.commits = np.zeros(self.size, np.int64)
+        self.live = np.ones(self.size, bool)
+        self.alive = self.size
+        warps = -(-self.size // 32)
+        self.warp_alive = np.minimum(32, self.size - 32 * np.arange(warps))
+        self.synced = np.full(warps, -1, np.int64)
+        self.pool = 0
+        self.cluster_waits = np.zeros(warps, np.int64)
+        self.quota = np.full(warps, machine.registers)
+        self.flying = False
+        self.strands = [Strand(self, np.arange(self.size), 0)]
+        machine.fill_specials(self)
+
+    def report(self, code: str, message: str, inst: Instruction) -> None:
+        self.machine.report(Report(code, message, inst.line, inst.loc))
+
+    def exit(self, strand: Strand) -> None:
+        """The threads of a strand are done."""
+        self.live[strand.threads] = False
+        self.alive -= strand.n
+        np.subtract.at(self.warp_alive, strand.threads >> 5, 1)
+
+    def mark_synced(self, strand: Strand) -> None:
+        """The strand has passed a synchronisation: writes before now are visible to it."""
+        self.synced[strand.warps] = self.machine.now
+
+    def issue(self, op: AsyncOp) -> None:
+        self.machine.flight.issue(op)
+
+    def peer(self, address: int) -> tuple[Cta, int]:
+        """The CTA and offset of a shared address, which may name a rank of the cluster."""
+        rank = address >> RANK_SHIFT
+        if rank == 0:
+            return self, address
+        return self.machine.cluster_ctas[rank - 1], address & ((1 << RANK_SHIFT) - 1)
+
+
+def _register_file(program: Program, threads: int) -> tuple[list[Array], dict[str, Array], list[int]]:
+    """Register rows, the arrays per class that hold them, and each row's index in its array."""
+    files: dict[str, Array] = {}
+    rows: list[int] = []
+    counts: dict[str, int] = defaultdict(int)
+    for cls in program.classes:
+        rows.append(counts[cls])
+        counts[cls] += 1
+    for cls, count in counts.items():
+        raw = np.full((count, threads * np.dtype(CLASS_DTYPE[cls]).itemsize), _GARBAGE, np.uint8)
+        files[cls] = np.zeros((count, threads), bool) if cls == "pred" else raw.view(CLASS_DTYPE[cls])
+    return [files[cls][row] for cls, row in zip(program.classes, rows, strict=True)], files, rows

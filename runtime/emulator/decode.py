@@ -1,0 +1,122 @@
+"""Instruction -> Op: the dispatch table of the emulator."""
+
+from __future__ import annotations
+
+from tilec.ir.errors import UnsupportedError
+from tilec.ir.ptx.isa import forms_of
+from tilec.ir.ptx.module import Entry, Instruction, Module, Sym
+from tilec.runtime.emulator import (
+    alu,
+    barrier,
+    floats,
+    mbarrier,
+    memory,
+    tensorcore,
+    tensormap,
+    tma,
+    warp,
+    wgmma,
+)
+from tilec.runtime.emulator.alu import Builder
+from tilec.runtime.emulator.operands import getter
+from tilec.runtime.emulator.program import Op, Program, Run, flatten, registers_of
+from tilec.runtime.emulator.report import fault
+from tilec.runtime.emulator.strand import Strand
+
+TABLE: dict[str, Builder] = {
+    **alu.TABLE, **floats.TABLE, **memory.TABLE, **warp.TABLE, **mbarrier.TABLE, **barrier.TABLE, **tma.TABLE,
+    **tensormap.TABLE, **tensorcore.TABLE, **wgmma.TABLE,
+}  # fmt: skip
+_FLOAT_TYPES = frozenset(("f16", "f16x2", "bf16", "bf16x2", "f32", "f64"))
+_CONTROL = ("bra", "brx", "ret", "exit")
+_COLLECTIVE = ("shfl", "vote", "redux", "elect", "match", "bar", "barrier")
+
+
+def decode(module: Module, entry: Entry, addresses: dict[str, tuple[str, int]]) -> Program:
+    """The program, ready to run. ``addresses`` gives (space, address) of variables and
+    parameters. UnsupportedError for an instruction that is not emulated."""
+    program, code = flatten(module, entry)
+    program.addresses.update(addresses)
+    _watch(program, code)
+    joins = set(program.labels.values())
+    program.code = [_op(program, inst, i in joins) for i, inst in enumerate(code)]
+    last = code[-1] if code else Instruction("exit")
+    if not last.opcode.startswith(("ret", "exit", "bra", "trap")):
+        program.code.append(_op(program, Instruction("ret", line=last.line, loc=last.loc), False))
+    return program
+
+
+def _watch(program: Program, code: list[Instruction]) -> None:
+    for inst in code:
+        if inst.opcode.startswith("wgmma.mma_async"):
+            program.watched |= wgmma.accumulator_rows(inst, program)
+
+
+def _op(program: Program, inst: Instruction, join: bool) -> Op:
+    base = inst.opcode.split(".")[0]
+    forms = forms_of(inst.opcode)
+    if not forms:
+        raise _unknown(inst)
+    is_wgmma = inst.opcode.startswith(("wgmma", "setmaxnreg"))
+    aligned = any(f.aligned for f in forms) or ".aligned" in inst.opcode
+    op = Op(
+        inst,
+        _nothing if base in _CONTROL else _builder(base, inst)(inst, program),
+        pred=-1 if inst.pred is None else program.register(inst.pred.reg, inst),
+        negated=inst.pred is not None and inst.pred.negated,
+        join=join or aligned or base in _COLLECTIVE or (base == "mbarrier" and "wait" in inst.opcode),
+        whole=aligned and inst.pred is None,
+        group=is_wgmma,
+    )
+    read, written = registers_of(program, inst)
+    op.touches = frozenset(read | written) & frozenset(program.watched)
+    if not is_wgmma:
+        op.watched = tuple(written & program.watched)
+    if base in _CONTROL:
+        _control(program, op, base)
+    return op
+
+
+def _nothing(s: Strand) -> None:
+    return None
+
+
+def _builder(base: str, inst: Instruction) -> Builder:
+    type = inst.opcode.rsplit(".", 1)[-1]
+    shared = floats.FLOAT if type in _FLOAT_TYPES else alu.INTEGER
+    found = TABLE.get(base) or shared.get(base)
+    if base == "trap":
+        return _trap
+    if found is None:
+        raise _unknown(inst)
+    return found
+
+
+def _trap(inst: Instruction, program: Program) -> Run:
+    def run(s: Strand) -> None:
+        raise fault("D414", "the kernel executed trap", inst)
+
+    return run
+
+
+def _unknown(inst: Instruction) -> UnsupportedError:
+    return UnsupportedError(
+        "U420",
+        f"the emulator does not know {inst.opcode} (PTX line {inst.line})",
+        help="run this kernel on a GPU, or add the instruction to the emulator",
+    )
+
+
+def _control(program: Program, op: Op, base: str) -> None:
+    if base in ("ret", "exit"):
+        op.targets = ()
+        return
+    label = op.inst.operands[-1]
+    name = label.name if isinstance(label, Sym) else ""
+    names = program.tables.get(name, ()) if base == "brx" else (name,)
+    missing = [n for n in names if n not in program.labels]
+    if missing or not names:
+        raise fault("D402", f"there is no label {missing or name}", op.inst)
+    op.targets = tuple(program.labels[n] for n in names)
+    if base == "brx":
+        op.index = getter(program, op.inst.operands[0], "u32", op.inst)

@@ -1,0 +1,169 @@
+"""Launching kernels on the emulator: any PTX text, or an Artifact with numpy arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tilec.backends.artifact import Artifact, Param
+from tilec.backends.artifact import TensorMap as MapRecipe
+from tilec.ir.errors import InternalError, TilecValueError
+from tilec.ir.ptx.module import Entry, Module, param_layout
+from tilec.ir.ptx.parser import parse
+from tilec.ir.types import DType
+from tilec.runtime.emulator import tensormap
+from tilec.runtime.emulator.asyncops import Mode
+from tilec.runtime.emulator.decode import decode
+from tilec.runtime.emulator.layout import place
+from tilec.runtime.emulator.machine import Machine
+from tilec.runtime.emulator.report import Report
+from tilec.runtime.emulator.spaces import GlobalMemory
+from tilec.runtime.emulator.tensormap import TensorMap
+
+Dim = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``reports`` are all findings; ``steps`` counts executed strand instructions."""
+
+    reports: tuple[Report, ...]
+    steps: int
+
+
+def run_ptx(
+    text: str | Module,
+    entry: str,
+    grid: Sequence[int],
+    block: Sequence[int],
+    params: bytes,
+    memory: GlobalMemory,
+    *,
+    smem: int = 0,
+    cluster: Sequence[int] = (1, 1, 1),
+    mode: Mode = "eager",
+    seed: int = 0,
+    registers: int = 0,
+    strict: bool = True,
+) -> Outcome:
+    """Run an entry. ``params`` is the parameter space (see ``param_layout``), ``smem`` the
+    dynamic shared memory in bytes. Results are in ``memory``. ``strict`` raises RaceError at
+    the first report whose code begins with E; DeadlockError and EmulatorError are always raised."""
+    module = parse(text) if isinstance(text, str) else text
+    found = module.entry(entry)
+    if found is None:
+        raise TilecValueError("V420", f"the PTX has no entry {entry!r}")
+    addresses, shared = place(module, found, memory, smem)
+    program = decode(module, found, addresses)
+    given = registers or (found.directive("maxnreg") or (0,))[0]
+    machine = Machine(
+        program, _dim(grid), _dim(block), _dim(cluster), memory, _padded(params, found), shared, mode, seed,
+        given, strict,
+    )  # fmt: skip
+    machine.run()
+    return Outcome(tuple(machine.reports), machine.now)
+
+
+def _dim(values: Sequence[int]) -> Dim:
+    x, y, z = (*values, 1, 1)[:3]
+    return int(x), int(y), int(z)
+
+
+def _padded(params: bytes, entry: Entry) -> Any:
+    size = param_layout(entry.params)[1]
+    if len(params) < size:
+        raise TilecValueError(
+            "V421", f"{len(params)} bytes of parameters for {entry.name}, which takes {size}"
+        )
+    return np.frombuffer(params.ljust(-(-size // 16) * 16 + 16, b"\0"), np.uint8)
+
+
+def launch(
+    artifact: Artifact,
+    grid: Sequence[int],
+    args: Sequence[Any],
+    *,
+    mode: Mode = "eager",
+    seed: int = 0,
+    strict: bool = True,
+) -> Outcome:
+    """Run a compiled kernel. ``args`` are the kernel's arguments in order: numpy arrays, which
+    are updated in place as the kernel writes them, and scalars."""
+    memory = GlobalMemory()
+    arrays = {i: a for i, a in enumerate(args) if isinstance(a, np.ndarray)}
+    spans = {i: _span(a) for i, a in arrays.items()}
+    bases = {i: memory.add(_raw(spans[i]), 256, f"argument {i}") for i in arrays}
+    module = parse(artifact.text)
+    entry = module.entry(artifact.entry)
+    if entry is None:
+        raise InternalError("X420", f"the artifact's text has no entry {artifact.entry!r}")
+    pack = [_pack(p, args, bases) for p in artifact.params]
+    where, size = param_layout(entry.params)
+    buffer = bytearray(size)
+    for at, raw in zip(where.values(), pack, strict=True):
+        buffer[at : at + len(raw)] = raw
+    outcome = run_ptx(
+        module, artifact.entry, grid, (artifact.threads, 1, 1), bytes(buffer), memory,
+        smem=artifact.smem_bytes, mode=mode, seed=seed, strict=strict,
+    )  # fmt: skip
+    for i, span in spans.items():
+        if span.flags.writeable:
+            span.view(np.uint8)[:] = memory.bytes_at(bases[i], span.nbytes)
+    return outcome
+
+
+def _span(array: Any) -> Any:
+    """The memory from an array's first to its last element, as a flat array that shares it."""
+    if any(s < 0 for s in array.strides):
+        raise TilecValueError(
+            "V422", "an array with a negative stride cannot be launched on", help="copy it first"
+        )
+    extent = sum((n - 1) * s // array.itemsize for n, s in zip(array.shape, array.strides, strict=True))
+    count = extent + 1 if array.size else 0
+    return np.lib.stride_tricks.as_strided(array, (count,), (array.itemsize,))
+
+
+def _raw(flat: Any) -> bytes:
+    return bytes(flat.tobytes())
+
+
+def _scalar(dtype: DType, value: Any) -> bytes:
+    return bytes(np.array([value]).astype(dtype.np).tobytes())
+
+
+def _pack(param: Param, args: Sequence[Any], bases: dict[int, int]) -> bytes:
+    """The bytes of one parameter."""
+    arg = args[param.arg]
+    makers: dict[str, Callable[[], bytes]] = {
+        "pointer": lambda: bases[param.arg].to_bytes(8, "little"),
+        "dim": lambda: int(arg.shape[param.axis]).to_bytes(4, "little", signed=True),
+        "stride": lambda: (arg.strides[param.axis] // arg.itemsize).to_bytes(8, "little", signed=True),
+        "scalar": lambda: _scalar(param.dtype, arg) if param.dtype else b"",
+        "tensor_map": lambda: encode_map(param.map, arg, bases[param.arg]) if param.map else b"",
+    }
+    return makers[param.kind]()
+
+
+_ELEMENT = {
+    "int8": "UINT8", "uint8": "UINT8", "bool": "UINT8", "float8_e4m3": "UINT8", "float8_e5m2": "UINT8",
+    "int16": "UINT16", "uint16": "UINT16", "int32": "INT32", "uint32": "UINT32", "int64": "INT64",
+    "uint64": "UINT64", "float16": "FLOAT16", "bfloat16": "BFLOAT16", "float32": "FLOAT32", "float64": "FLOAT64",
+}  # fmt: skip
+
+
+def encode_map(recipe: MapRecipe, array: Any, base: int) -> bytes:
+    """The emulator's tensor map for an array at ``base``."""
+    strides = tuple(array.strides[d] for d in recipe.dims[1:])
+    return tensormap.encode(
+        TensorMap(
+            base,
+            tuple(array.shape[d] for d in recipe.dims),
+            strides,
+            recipe.box,
+            tensormap.element_code(_ELEMENT[recipe.dtype.name]),
+            tensormap.SWIZZLES.index(recipe.swizzle),
+        )
+    )

@@ -1,0 +1,127 @@
+"""The emulated device: runs the CTAs of a grid, cluster by cluster."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tilec.ir.errors import DeadlockError, RaceError
+from tilec.runtime.emulator.asyncops import Flight, Mode
+from tilec.runtime.emulator.cta import Cta
+from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.program import Program
+from tilec.runtime.emulator.report import Report, where
+from tilec.runtime.emulator.scheduler import Scheduler
+from tilec.runtime.emulator.spaces import GlobalMemory
+from tilec.runtime.emulator.strand import Strand
+
+Dim = tuple[int, int, int]
+
+
+@dataclass
+class Machine:
+    """``smem`` is all shared memory of a CTA in bytes, ``registers`` those per thread at launch
+    (0: setmaxnreg is not accounted). ``strict`` raises RaceError at the first E report."""
+
+    program: Program
+    grid: Dim
+    block: Dim
+    cluster: Dim
+    memory: GlobalMemory
+    params: Array
+    smem: int
+    mode: Mode = "eager"
+    seed: int = 0
+    registers: int = 0
+    strict: bool = True
+    max_steps: int = 50_000_000
+    now: int = 0
+    reports: list[Report] = field(default_factory=list)
+    cluster_ctas: list[Cta] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+        self.flight = Flight(self.mode, self.rng)
+
+    def report(self, report: Report) -> None:
+        """Note a finding, once per instruction and code."""
+        if any((r.code, r.line) == (report.code, report.line) for r in self.reports):
+            return
+        self.reports.append(report)
+        if self.strict and report.code.startswith("E"):
+            raise RaceError(report.code, f"{report.message} at PTX line {report.line}", loc=report.loc)
+
+    def run(self) -> None:
+        """Run the grid to its end."""
+        with np.errstate(all="ignore"):
+            steps = [range(0, g, c) for g, c in zip(self.grid, self.cluster, strict=True)]
+            for z, y, x in itertools.product(*reversed(steps)):
+                self._run_cluster((x, y, z))
+
+    def _run_cluster(self, origin: Dim) -> None:
+        inside = itertools.product(*(range(c) for c in reversed(self.cluster)))
+        ids = [tuple(o + d for o, d in zip(origin, reversed(delta), strict=True)) for delta in inside]
+        self.cluster_ctas = []
+        self.cluster_ctas = [Cta(self, (x, y, z), rank) for rank, (x, y, z) in enumerate(ids)]
+        Scheduler(self).run()
+        self._check_end()
+
+    def _check_end(self) -> None:
+        last = self.program.code[-1].inst
+        for cta in self.cluster_ctas:
+            unread = [op for groups in cta.bulk.values() for op in groups.all_ops() if op.release]
+            for op in unread:
+                text = f"the kernel ends while {op.text} may still read shared memory"
+                self.report(Report("E18", text, last.line, last.loc))
+            for address, barrier in cta.mbarriers.items():
+                if barrier.tx:
+                    text = f"the mbarrier at {address:#x} ends with {barrier}"
+                    self.report(Report("E8", text, last.line, last.loc))
+        self.flight.drain()
+
+    def deadlock(self, strands: list[Strand], reason: str) -> DeadlockError:
+        """The error that names every waiting strand."""
+        lines = [reason]
+        for s in strands:
+            inst = self.program.code[s.pc].inst
+            text = s.wait.text() if s.wait else "runs"
+            lines.append(f"  {s.name()}: {text}, at {where(inst)}")
+        first = self.program.code[strands[0].pc].inst if strands else None
+        return DeadlockError("D400", "\n".join(lines), loc=first.loc if first and first.loc.line else None)
+
+    def fill_specials(self, cta: Cta) -> None:
+        """Set the special registers that the program reads."""
+        for name, values in self._specials(cta).items():
+            row = self.program.names.get(name)
+            if row is not None:
+                cta.regs[row][:] = values
+
+    def _specials(self, cta: Cta) -> dict[str, Array | int]:
+        thread = np.arange(cta.size)
+        bx, by, _ = self.block
+        lane = thread & 31
+        one = np.uint64(1)
+        bit = one << lane.astype(np.uint64)
+        clusters = tuple(g // c for g, c in zip(self.grid, self.cluster, strict=True))
+        where_cluster = tuple(i // c for i, c in zip(cta.ctaid, self.cluster, strict=True))
+        in_cluster = tuple(i % c for i, c in zip(cta.ctaid, self.cluster, strict=True))
+        found: dict[str, Array | int] = {
+            "%laneid": lane, "%warpid": thread >> 5, "%nwarpid": len(cta.warp_alive), "%smid": 0, "%nsmid": 1,
+            "%gridid": 0, "%cluster_ctarank": cta.rank, "%cluster_nctarank": int(np.prod(self.cluster)),
+            "%is_explicit_cluster": int(self.cluster != (1, 1, 1)), "%clock": 0, "%clock_hi": 0, "%clock64": 0,
+            "%globaltimer": 0, "%globaltimer_lo": 0, "%lanemask_eq": bit, "%lanemask_lt": bit - one,
+            "%lanemask_le": (bit << one) - one, "%lanemask_ge": (one << np.uint64(32)) - bit,
+            "%lanemask_gt": (one << np.uint64(32)) - (bit << one), "%dynamic_smem_size": self.smem,
+            "%total_smem_size": self.smem,
+        }  # fmt: skip
+        by_axis = {
+            "tid": (thread % bx, thread // bx % by, thread // (bx * by)), "ntid": self.block,
+            "ctaid": cta.ctaid, "nctaid": self.grid, "clusterid": where_cluster, "nclusterid": clusters,
+            "cluster_ctaid": in_cluster, "cluster_nctaid": self.cluster,
+        }  # fmt: skip
+        for stem, values in by_axis.items():
+            for axis, value in zip("xyz", values, strict=True):
+                found[f"%{stem}.{axis}"] = value
+        return found

@@ -1,0 +1,133 @@
+"""Operands -> closures that read or write the registers of a strand's threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tilec.ir.ptx.module import Addr, Float, Instruction, Int, Not, Operand, Reg, Sym
+from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.program import CLASS_DTYPE, Program
+from tilec.runtime.emulator.report import fault
+
+if TYPE_CHECKING:
+    from tilec.runtime.emulator.strand import Strand
+
+Get = Callable[["Strand"], Any]
+Put = Callable[["Strand", Any], None]
+
+NUMPY = {
+    "pred": "bool", "b8": "uint8", "u8": "uint8", "s8": "int8", "b16": "uint16", "u16": "uint16",
+    "s16": "int16", "f16": "float16", "bf16": "uint16", "b32": "uint32", "u32": "uint32", "s32": "int32",
+    "f32": "float32", "tf32": "uint32", "f16x2": "uint32", "bf16x2": "uint32", "b64": "uint64",
+    "u64": "uint64", "s64": "int64", "f64": "float64", "e4m3x2": "uint16", "e5m2x2": "uint16",
+}  # fmt: skip
+DTYPE = {name: np.dtype(dtype) for name, dtype in NUMPY.items()}
+
+
+def getter(program: Program, operand: Operand, type: str, inst: Instruction) -> Get:
+    """Reads an operand as an array (or scalar) of the numpy dtype of a PTX type. A register
+    wider than the type gives its low bits."""
+    if isinstance(operand, Int):
+        value = _immediate(operand.value, type)
+        return lambda s: value
+    if isinstance(operand, Float):
+        real = DTYPE[type].type(operand.value) if DTYPE[type].kind == "f" else _float_bits(operand, type)
+        return lambda s: real
+    if isinstance(operand, Not):
+        row = program.register(operand.reg, inst)
+        return lambda s: ~s.regs[row][s.sel]
+    if isinstance(operand, Sym) and not program.is_register(operand):
+        address = DTYPE[type].type(symbol_address(program, operand, inst))
+        return lambda s: address
+    return _register_getter(program, operand, type, inst)
+
+
+def _register_getter(program: Program, operand: Operand, type: str, inst: Instruction) -> Get:
+    row = program.register(operand, inst)
+    held, wanted = np.dtype(CLASS_DTYPE[program.classes[row]]), DTYPE[type]
+    if held == wanted:
+        return lambda s: s.regs[row][s.sel]
+    if held.itemsize == wanted.itemsize:
+        return lambda s: s.regs[row][s.sel].view(wanted)
+    bits = np.dtype(f"uint{wanted.itemsize * 8}")
+    return lambda s: s.regs[row][s.sel].astype(bits).view(wanted)
+
+
+def setter(program: Program, operand: Operand, type: str, inst: Instruction) -> Put:
+    """Writes a destination of a PTX type; a wider register gets the value zero- or
+    sign-extended. ``_`` discards."""
+    if isinstance(operand, Reg) and operand.name == "_":
+        return lambda s, value: None
+    row = program.register(operand, inst)
+    held, given = np.dtype(CLASS_DTYPE[program.classes[row]]), DTYPE[type]
+    if held == given:
+        return lambda s, value: _store(s, row, value)
+    if held.itemsize == given.itemsize:
+        return lambda s, value: _store(s, row, np.asarray(value, given).view(held))
+    if given.kind == "i":
+        wide = np.dtype(f"int{held.itemsize * 8}")
+        return lambda s, value: _store(s, row, np.asarray(value, given).astype(wide).view(held))
+    bits = np.dtype(f"uint{given.itemsize * 8}")
+    return lambda s, value: _store(s, row, np.asarray(value, given).view(bits).astype(held))
+
+
+def _store(s: Strand, row: int, value: Any) -> None:
+    s.regs[row][s.sel] = value
+
+
+def _immediate(value: int, type: str) -> Any:
+    dtype = DTYPE[type]
+    if dtype.kind == "b":
+        return np.bool_(value != 0)
+    if dtype.kind == "f":
+        return dtype.type(value)
+    bits = np.array(value & ((1 << dtype.itemsize * 8) - 1), np.dtype(f"uint{dtype.itemsize * 8}"))
+    return bits.view(dtype)[()]
+
+
+def _float_bits(operand: Float, type: str) -> Any:
+    if operand.width == 32 and DTYPE[type].itemsize == 4:
+        return np.uint32(operand.bits)
+    if DTYPE[type].itemsize == 4:
+        return np.float32(operand.value).view(np.uint32)
+    return np.uint64(operand.bits)
+
+
+def symbol_address(program: Program, sym: Sym, inst: Instruction) -> int:
+    """The address, in its own state space, of a variable or parameter."""
+    found = program.addresses.get(sym.name)
+    if found is None:
+        raise fault("D402", f"{sym.name} names no variable or parameter", inst)
+    return found[1]
+
+
+def address(program: Program, operand: Operand, inst: Instruction) -> Get:
+    """The address operand as uint64, one per thread (or one for all if it is a symbol)."""
+    if not isinstance(operand, Addr):
+        raise fault("D403", "an address was expected", inst)
+    offset = np.uint64(operand.offset & (2**64 - 1))
+    if isinstance(operand.base, Int):
+        fixed = np.uint64(operand.base.value) + offset
+        return lambda s: np.full(s.n, fixed)
+    if not program.is_register(operand.base):
+        place = np.uint64((_symbol(program, operand.base, inst) + operand.offset) & (2**64 - 1))
+        return lambda s: np.full(s.n, place)
+    row = program.register(operand.base, inst)
+    if program.classes[row] == "b64":
+        return lambda s: s.regs[row][s.sel] + offset
+    small = np.uint32(operand.offset & 0xFFFFFFFF)
+    return lambda s: (s.regs[row][s.sel] + small).astype(np.uint64)
+
+
+def _symbol(program: Program, base: Operand, inst: Instruction) -> int:
+    if not isinstance(base, (Reg, Sym)):
+        raise fault("D403", "an address was expected", inst)
+    return symbol_address(program, Sym(base.name), inst)
+
+
+def per_thread(s: Strand, value: Any) -> Array:
+    """A value as an array with one element per thread of the strand."""
+    return np.broadcast_to(value, (s.n,))

@@ -1,0 +1,215 @@
+"""Which strand runs next, branching, merging and waiting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.program import Op
+from tilec.runtime.emulator.strand import Strand, Wait
+
+if TYPE_CHECKING:
+    from tilec.runtime.emulator.cta import Cta
+    from tilec.runtime.emulator.machine import Machine
+
+_BUDGET = 20_000
+_FRUITLESS = 100_000
+_PART = 0.2
+
+
+class Scheduler:
+    """Runs the strands of one cluster until all have ended."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.code = machine.program.code
+        self.random = machine.mode == "random"
+        self.fruitless = 0
+
+    def run(self) -> None:
+        """Until no strand is left. DeadlockError if none can go on."""
+        while True:
+            strands = [s for cta in self.machine.cluster_ctas for s in cta.strands]
+            if not strands:
+                return
+            self.machine.flight.maybe()
+            chosen = self._choose(strands)
+            if chosen is not None:
+                self._advance(chosen)
+
+    def _choose(self, strands: list[Strand]) -> Strand | None:
+        """The next strand; None after an asynchronous operation had to act instead."""
+        ready = [s for s in strands if s.wait is None or s.wait.ready()]
+        fresh = [s for s in ready if not s.spun]
+        if fresh:
+            return self._pick(fresh)
+        if self.machine.flight.force():
+            return None
+        if not ready:
+            raise self.machine.deadlock(strands, "no thread can go on:")
+        self.fruitless += 1
+        if self.fruitless > _FRUITLESS:
+            raise self.machine.deadlock(strands, "threads poll, and nothing changes:")
+        for s in ready:
+            s.spun = False
+        return None
+
+    def _pick(self, ready: list[Strand]) -> Strand:
+        if not self.random:
+            return min(ready, key=lambda s: s.pc)
+        candidate = ready[int(self.machine.rng.integers(len(ready)))]
+        behind = [s for s in ready if s.cta is candidate.cta and s.shares_warp(candidate)]
+        chosen = min(behind, key=lambda s: s.pc)
+        if chosen.wait is None and self.machine.rng.random() < _PART:
+            self._part(chosen)
+        return chosen
+
+    def _part(self, s: Strand) -> None:
+        """RANDOM: the warpgroups, or else the warps, of a strand go separate ways."""
+        groups = s.groups()
+        if len(groups) > 1:
+            self._split_off(s, s.threads >> 7 != groups[0], s.pc)
+        elif len(s.warps) > 1:
+            self._split_off(s, s.threads >> 5 != s.warps[0], s.pc)
+
+    def _advance(self, s: Strand) -> None:
+        """Run a strand until it waits, ends, branches apart, or should let others run."""
+        if s.wait is not None:
+            if not s.wait.retry:
+                s.pc += 1
+            s.wait = None
+        machine, cta, code = self.machine, s.cta, self.code
+        budget = int(machine.rng.integers(1, 60)) if self.random else _BUDGET
+        for _ in range(budget):
+            op = code[s.pc]
+            if op.join and len(cta.strands) > 1:
+                self._merge(s)
+                if self._is_ahead(s):
+                    return
+            if op.whole and not s.whole(op.group):
+                s.wait = _for_the_rest(s, op)
+                return
+            machine.now += 1
+            if cta.flying:
+                _check_flying(s, op)
+            if not self._execute(s, op):
+                return
+        s.spun = not self.random
+
+    def _merge(self, s: Strand) -> None:
+        """Take in the strands that stand at the same instruction."""
+        cta = s.cta
+        for other in [o for o in cta.strands if o is not s and o.pc == s.pc]:
+            if other.wait is not None and not other.wait.retry:
+                continue
+            if self.random and not (s.shares_warp(other) or self.code[s.pc].group):
+                continue
+            cta.strands.remove(other)
+            s.become(np.sort(np.concatenate([s.threads, other.threads])))
+
+    def _is_ahead(self, s: Strand) -> bool:
+        """Whether threads of the same warps stand further back and can run."""
+        return any(
+            o.pc < s.pc and not o.spun and (o.wait is None or o.wait.ready()) and o.shares_warp(s)
+            for o in s.cta.strands
+            if o is not s
+        )
+
+    def _execute(self, s: Strand, op: Op) -> bool:
+        """Run one instruction; False if the strand must stop for now."""
+        mask = None
+        if op.pred >= 0:
+            mask = s.regs[op.pred][s.sel]
+            mask = ~mask if op.negated else mask
+            if mask.all():
+                mask = None
+            elif not mask.any():
+                s.pc += 1
+                return True
+        if op.targets is not None:
+            return self._branch(s, op, mask)
+        part = s if mask is None else s.narrow(mask)
+        wait = op.run(part)
+        if wait is None:
+            s.pc += 1
+            self._note(part, op)
+            return True
+        if mask is not None:
+            self._split_off(s, ~mask, s.pc + 1)
+        return self._wait(s, wait)
+
+    def _note(self, part: Strand, op: Op) -> None:
+        self.fruitless = 0
+        for row in op.watched:
+            for group in part.groups():
+                part.cta.warpgroups[int(group)].unfenced.add(row)
+
+    def _wait(self, s: Strand, wait: Wait) -> bool:
+        if wait.spin:
+            s.pc += 1
+            s.spun = True
+            return False
+        if wait.passed is not None and wait.passed.any():
+            self._split_off(s, wait.passed, s.pc + 1)
+        s.wait = wait
+        return False
+
+    def _split_off(self, s: Strand, mask: Array, pc: int) -> Strand:
+        """Threads of ``mask`` leave the strand and go on at ``pc``."""
+        gone = Strand(s.cta, s.threads[mask], pc)
+        s.become(s.threads[~mask])
+        s.cta.strands.append(gone)
+        return gone
+
+    def _branch(self, s: Strand, op: Op, mask: Array | None) -> bool:
+        if op.inst.opcode.startswith(("ret", "exit")):
+            return _end(s, mask, self)
+        if op.index is not None:
+            return self._branch_indexed(s, op)
+        target = (op.targets or (0,))[0]
+        if mask is None:
+            s.pc = target
+            return True
+        self._split_off(s, mask, target)
+        s.pc += 1
+        return False
+
+    def _branch_indexed(self, s: Strand, op: Op) -> bool:
+        index = np.broadcast_to(op.index(s) if op.index else 0, (s.n,))
+        choices = np.unique(index)
+        for choice in choices[1:]:
+            mask = np.broadcast_to(op.index(s) if op.index else 0, (s.n,)) == choice
+            self._split_off(s, mask, (op.targets or ())[int(choice)])
+        s.pc = (op.targets or ())[int(choices[0])]
+        return len(choices) == 1
+
+
+def _end(s: Strand, mask: Array | None, scheduler: Scheduler) -> bool:
+    """Threads leave the kernel; the rest goes on."""
+    gone = s if mask is None else scheduler._split_off(s, mask, s.pc)
+    gone.cta.exit(gone)
+    gone.cta.strands.remove(gone)
+    if mask is not None:
+        s.pc += 1
+    return mask is not None
+
+
+def _for_the_rest(s: Strand, op: Op) -> Wait:
+    scope = "warpgroup" if op.group else "warp"
+    return Wait(
+        lambda: s.whole(op.group),
+        lambda: f"waits for the other threads of its {scope} to reach this instruction",
+    )
+
+
+def _check_flying(s: Strand, op: Op) -> None:
+    """E5: an ordinary instruction touches registers of a product in flight."""
+    if op.group or op.inst.opcode.startswith("wgmma"):
+        return
+    for group in s.groups():
+        flying = s.cta.warpgroups[int(group)].flying
+        if flying and not op.touches.isdisjoint(flying):
+            cta: Cta = s.cta
+            cta.report("E5", "a register of a wgmma in flight is used before its wait_group", op.inst)

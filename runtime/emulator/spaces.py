@@ -1,0 +1,130 @@
+"""The memories of the emulated device, with the checks that ordinary accesses get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tilec.ir.ptx.module import Instruction
+from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.report import fault
+
+GLOBAL_BASE = 0x7F0000000000
+SHARED_WINDOW = 0x10000000000
+PARAM_WINDOW = 0x20000000000
+RANK_SHIFT = 24
+WINDOW = {
+    "global": 0,
+    "const": 0,
+    "shared": SHARED_WINDOW,
+    "shared::cta": SHARED_WINDOW,
+    "shared::cluster": SHARED_WINDOW,
+    "param": PARAM_WINDOW,
+}
+
+UNSET, FLYING = 1, 2
+
+
+def typed_index(offset: Array, size: int, count: int) -> Array:
+    """Indices in units of ``size`` bytes: shape (n,), or (n, count) for vectors."""
+    first = (offset // np.uint64(size)).astype(np.intp)
+    return first if count == 1 else first[:, None] + np.arange(count)
+
+
+def require_aligned(address: Array, size: int, inst: Instruction) -> None:
+    if (address % np.uint64(size)).any():
+        bad = int(address[address % np.uint64(size) != 0][0])
+        raise fault("D411", f"address {bad:#x} is not a multiple of {size}", inst)
+
+
+@dataclass
+class GlobalMemory:
+    """Allocations laid out in one array, with unmapped gaps between them."""
+
+    data: Array = field(default_factory=lambda: np.zeros(0, np.uint8))
+    starts: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+    def add(self, content: bytes | int, align: int = 256, name: str = "") -> int:
+        """Allocate bytes (an int: that many zeros) and return their address."""
+        raw = np.zeros(content, np.uint8) if isinstance(content, int) else np.frombuffer(content, np.uint8)
+        align = max(align, 256)
+        start = -(-(len(self.data) + 256) // align) * align
+        total = -(-(start + len(raw)) // 256) * 256
+        grown = np.full(total, 0xCD, np.uint8)
+        grown[: len(self.data)] = self.data
+        grown[start : start + len(raw)] = raw
+        self.data = grown
+        self.starts.append(start)
+        self.ends.append(start + len(raw))
+        self.names.append(name)
+        return GLOBAL_BASE + start
+
+    def bytes_at(self, address: int, size: int) -> Array:
+        """A view of memory; the caller has checked the range."""
+        start = address - GLOBAL_BASE
+        return self.data[start : start + size]
+
+    def offsets(self, address: Array, size: int, inst: Instruction) -> Array:
+        """Offsets into ``data``, after checking that every access lies in one allocation."""
+        offset = address - np.uint64(GLOBAL_BASE)
+        which = np.searchsorted(np.array(self.starts, np.uint64), offset, side="right") - 1
+        ends = np.array(self.ends, np.uint64)
+        bad = (which < 0) | (address < GLOBAL_BASE)
+        bad |= offset + np.uint64(size) > (ends[which] if len(ends) else np.uint64(0))
+        if bad.any():
+            first = int(address[bad][0])
+            raise fault("D410", f"{size}-byte access to {first:#x}, {self._near(first)}", inst)
+        return offset
+
+    def _near(self, address: int) -> str:
+        if not self.starts or address < GLOBAL_BASE + self.starts[0]:
+            return "which is in no allocation"
+        which = int(np.searchsorted(self.starts, address - GLOBAL_BASE, side="right")) - 1
+        past = address - GLOBAL_BASE - self.ends[which]
+        return f"{past} bytes after the end of {self.names[which] or 'an allocation'}"
+
+    def load(self, address: Array, size: int, count: int, inst: Instruction) -> Array:
+        require_aligned(address, size * count, inst)
+        offset = self.offsets(address, size * count, inst)
+        result: Array = self.data.view(f"u{size}")[typed_index(offset, size, count)]
+        return result
+
+    def store(self, address: Array, value: Array, size: int, count: int, inst: Instruction) -> None:
+        require_aligned(address, size * count, inst)
+        offset = self.offsets(address, size * count, inst)
+        self.data.view(f"u{size}")[typed_index(offset, size, count)] = value
+
+
+class SharedMemory:
+    """Shared memory of a CTA. ``status`` holds UNSET and FLYING bits for every byte;
+    per 16-byte granule ``readers`` counts asynchronous reads under way, and ``writer`` and
+    ``written`` say who last wrote through the generic proxy, and when (-1: fenced)."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        rounded = -(-max(size, 16) // 16) * 16
+        self.data = np.full(rounded, 0xCD, np.uint8)
+        self.status = np.full(rounded, UNSET, np.uint8)
+        granules = rounded // 16
+        self.readers = np.zeros(granules, np.int32)
+        self.writer = np.full(granules, -1, np.int32)
+        self.written = np.full(granules, -1, np.int64)
+        self.unfenced = False
+        self.busy = 0
+
+    def require(self, address: Array, size: int, inst: Instruction) -> None:
+        """A fault unless all accesses of ``size`` bytes are inside."""
+        bad = address + np.uint64(size) > self.size
+        if bad.any():
+            first = int(address[bad][0])
+            raise fault("D410", f"{size}-byte access to shared address {first:#x} of {self.size} bytes", inst)
+
+    def view(self, size: int) -> Any:
+        return self.data.view(f"u{size}")
+
+    def granules(self, start: int, size: int) -> slice:
+        return slice(start >> 4, (start + size + 15) >> 4)

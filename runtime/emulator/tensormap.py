@@ -1,0 +1,186 @@
+"""Tensor maps: how their 128 bytes are encoded here, and the boxes they describe.
+
+The device's encoding is private; the one here only has to mean "no interleave, zero
+fill" where bytes are zero, since programs that make a map clear it first.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tilec.ir.ptx.module import Instruction, Int
+from tilec.runtime.emulator import access
+from tilec.runtime.emulator.alu import Builder, mods
+from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.operands import address, getter, per_thread
+from tilec.runtime.emulator.program import Program, Run
+from tilec.runtime.emulator.report import fault
+
+if TYPE_CHECKING:
+    from tilec.runtime.emulator.strand import Strand
+
+SIZE = 128
+_LAYOUT = struct.Struct("<Q4Q5Q5H5B5B")
+SWIZZLES = ("none", "32B", "64B", "128B")
+# In the order of the field "elemtype" of tensormap.replace: name and bytes.
+ELEMENTS = (
+    ("UINT8", 1), ("UINT16", 2), ("UINT32", 4), ("INT32", 4), ("UINT64", 8), ("INT64", 8), ("FLOAT16", 2),
+    ("FLOAT32", 4), ("FLOAT32_FTZ", 4), ("FLOAT64", 8), ("BFLOAT16", 2), ("TFLOAT32", 4), ("TFLOAT32_FTZ", 4),
+)  # fmt: skip
+_OFFSETS = {
+    "global_address": (0, 8), "global_stride": (8, 8), "global_dim": (40, 8), "box_dim": (80, 2),
+    "element_stride": (90, 1), "rank": (95, 1), "elemtype": (96, 1), "interleave_layout": (97, 1),
+    "swizzle_mode": (98, 1), "fill_mode": (99, 1),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorMap:
+    """Dimensions innermost first; ``strides`` in bytes, of all dimensions but the first."""
+
+    address: int
+    dims: tuple[int, ...]
+    strides: tuple[int, ...]
+    box: tuple[int, ...]
+    element: int
+    swizzle: int = 0
+    steps: tuple[int, ...] = ()
+    fill: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of one element."""
+        return ELEMENTS[self.element][1]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of a whole box."""
+        return int(np.prod(self.box)) * self.size
+
+
+def element_code(name: str) -> int:
+    """The code of a data type by its name after CU_TENSOR_MAP_DATA_TYPE_."""
+    return [n for n, _ in ELEMENTS].index(name)
+
+
+def encode(m: TensorMap) -> bytes:
+    def pad(values: Sequence[int], count: int) -> list[int]:
+        return [*values, *[0] * (count - len(values))]
+
+    steps = m.steps or (1,) * len(m.dims)
+    raw = _LAYOUT.pack(
+        m.address, *pad(m.strides, 4), *pad(m.dims, 5), *pad(m.box, 5), *pad(steps, 5), len(m.dims) - 1,
+        m.element, 0, m.swizzle, m.fill,
+    )  # fmt: skip
+    return raw.ljust(SIZE, b"\0")
+
+
+def decode(raw: bytes) -> TensorMap:
+    fields = _LAYOUT.unpack(raw[: _LAYOUT.size])
+    rank = fields[20] + 1
+    return TensorMap(
+        fields[0], tuple(fields[5 : 5 + rank]), tuple(fields[1:rank]), tuple(fields[10 : 10 + rank]), fields[21],
+        fields[23], tuple(fields[15 : 15 + rank]), fields[24],
+    )  # fmt: skip
+
+
+def check(m: TensorMap, inst: Instruction) -> None:
+    """The rules of cuTensorMapEncodeTiled that a kernel can break."""
+    inner = m.box[0] * m.size
+    span = (0, 32, 64, 128)[m.swizzle]
+    rules = (
+        (m.address % 16 == 0, f"its base address {m.address:#x} is not a multiple of 16"),
+        (all(s % 16 == 0 and s for s in m.strides), f"its strides {m.strides} are not multiples of 16 bytes"),
+        (all(1 <= b <= 256 for b in m.box), f"its box {m.box} has a side outside 1 to 256"),
+        (inner % 16 == 0, f"the inner side of its box is {inner} bytes, no multiple of 16"),
+        (not span or inner <= span, f"the inner side of its box is {inner} bytes, wider than its swizzle"),
+        (all(m.dims), f"its dimensions {m.dims} contain 0"),
+    )
+    for holds, text in rules:
+        if not holds:
+            raise fault("E17", f"a tensor map is not legal: {text}", inst)
+
+
+def box_bytes(m: TensorMap, coords: Sequence[int]) -> tuple[Array, Array]:
+    """Byte offsets from the base address of every element of a box, and which are in range;
+    both of shape (outer..., inner), outermost dimension first."""
+    strides = (m.size, *m.strides)
+    offset = np.zeros((1,) * len(m.box), np.int64)
+    inside = np.ones((1,) * len(m.box), bool)
+    for axis, (start, extent) in enumerate(zip(coords, m.box, strict=True)):
+        step = m.steps[axis] if m.steps else 1
+        index = start + np.arange(extent) * max(step, 1)
+        shape = [1] * len(m.box)
+        shape[len(m.box) - 1 - axis] = extent
+        offset = offset + (index * strides[axis]).reshape(shape)
+        inside = inside & ((index >= 0) & (index < m.dims[axis])).reshape(shape)
+    return offset, np.broadcast_to(inside, offset.shape)
+
+
+def swizzled_units(start: int, size: int, swizzle: int) -> Array:
+    """Where each 16-byte unit of a dense box at ``start`` lies, as unit numbers."""
+    unit = (start >> 4) + np.arange(size >> 4)
+    bits = (0, 1, 3, 7)[swizzle]
+    result: Array = unit ^ ((unit >> 3) & bits)
+    return result
+
+
+def replace(inst: Instruction, program: Program) -> Run:
+    """tensormap.replace: set a field; tensormap.cp_fenceproxy: copy the map to global memory."""
+    if mods(inst)[0] == "cp_fenceproxy":
+        return _copy(inst, program)
+    field = mods(inst)[2]
+    start, width = _OFFSETS[field]
+    value = inst.operands[-1]
+    index = inst.operands[1].value if len(inst.operands) == 3 and isinstance(inst.operands[1], Int) else 0
+    where, get = address(program, inst.operands[0], inst), getter(program, value, mods(inst)[-1], inst)
+    target = _space(mods(inst)[3])
+
+    def run(s: Strand) -> None:
+        raw = per_thread(s, get(s)).astype(np.dtype(f"u{width}"))
+        data = np.ascontiguousarray(raw).view(np.uint8).reshape(s.n, width)
+        for i in range(width):
+            place = where(s) + np.uint64(start + index * width + i)
+            access.store(s, target, place, np.ascontiguousarray(data[:, i]), 1, 1, inst)
+
+    return run
+
+
+def _space(name: str) -> str:
+    return "global" if name == "global" else "shared"
+
+
+def _copy(inst: Instruction, program: Program) -> Run:
+    to, source = (address(program, o, inst) for o in inst.operands[:2])
+
+    def run(s: Strand) -> None:
+        first = np.array([0])
+        one = s.narrow(np.arange(s.n) == 0)
+        for i in range(SIZE // 8):
+            step = np.uint64(8 * i)
+            data = access.load(one, "shared", source(s)[first] + step, 8, 1, inst)
+            access.store(one, "global", to(s)[first] + step, data, 8, 1, inst)
+
+    return run
+
+
+def read_map(s: Strand, place: int, inst: Instruction) -> TensorMap:
+    """The tensor map at a generic address."""
+    one = s.narrow(np.arange(s.n) == 0)
+    words = [
+        access.load(one, "generic", np.array([place + 8 * i], np.uint64), 8, 1, inst)[0]
+        for i in range(SIZE // 8)
+    ]
+    found = decode(np.array(words, np.uint64).tobytes())
+    if found.element >= len(ELEMENTS) or found.swizzle > 3 or len(found.dims) > 5:
+        raise fault("E17", f"there is no tensor map at {place:#x}", inst)
+    check(found, inst)
+    return found
+
+
+TABLE: dict[str, Builder] = {"tensormap": replace}

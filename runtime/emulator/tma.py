@@ -1,0 +1,281 @@
+"""Bulk copies, with and without tensor maps: loads complete on mbarriers, stores by groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tilec.ir.ptx.module import Addr, Instruction, Int
+from tilec.runtime.emulator import access, tensormap
+from tilec.runtime.emulator.alu import Builder, mods
+from tilec.runtime.emulator.asyncops import AsyncOp
+from tilec.runtime.emulator.mbarrier import complete_tx
+from tilec.runtime.emulator.memory import cp_async
+from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.operands import DTYPE, Get, address, getter, per_thread
+from tilec.runtime.emulator.program import Program, Run
+from tilec.runtime.emulator.report import fault
+from tilec.runtime.emulator.spaces import FLYING
+from tilec.runtime.emulator.tensormap import TensorMap
+
+if TYPE_CHECKING:
+    from tilec.runtime.emulator.cta import Cta
+    from tilec.runtime.emulator.strand import Strand
+
+_REDUCE: dict[str, Callable[[Array, Array], Array]] = {
+    "add": lambda a, b: a + b, "min": np.minimum, "max": np.maximum, "and": lambda a, b: a & b,
+    "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b,
+}  # fmt: skip
+
+
+def copy(inst: Instruction, program: Program) -> Run:
+    """cp and cp.reduce: which copy this is."""
+    parts = mods(inst)
+    if "bulk" not in parts:
+        return cp_async(inst, program)
+    if "commit_group" in parts:
+        return _commit
+    if "wait_group" in parts:
+        count = inst.operands[0].value if isinstance(inst.operands[0], Int) else 0
+        stages = 1 if "read" in parts else None
+        return lambda s: _wait(s, count, stages)
+    if "prefetch" in parts:
+        return lambda s: None
+    to_global = any(p == "bulk_group" for p in parts)
+    if "tensor" in parts:
+        return _tensor_store(inst, program) if to_global else _tensor_load(inst, program)
+    return _store(inst, program) if to_global else _load(inst, program)
+
+
+def _commit(s: Strand) -> None:
+    for thread in s.threads.tolist():
+        if thread in s.cta.bulk:
+            s.cta.bulk[thread].commit()
+
+
+def _wait(s: Strand, pending: int, stages: int | None) -> None:
+    for thread in s.threads.tolist():
+        if thread in s.cta.bulk:
+            s.cta.bulk[thread].wait(pending, stages)
+
+
+def _coords(inst: Instruction, program: Program, operand: Addr) -> list[Get]:
+    return [getter(program, c, "s32", inst) for c in operand.coords or ()]
+
+
+def _tensor_address(inst: Instruction, program: Program, position: int) -> tuple[Get, list[Get]]:
+    operand = inst.operands[position]
+    if not isinstance(operand, Addr):
+        raise fault("D403", "a tensor address was expected", inst)
+    return address(program, Addr(operand.base, operand.offset), inst), _coords(inst, program, operand)
+
+
+def _each(s: Strand, *values: Array) -> Any:
+    """One tuple of ints per thread."""
+    return zip(*(np.asarray(per_thread(s, v)).tolist() for v in values), strict=True)
+
+
+def _targets(cta: Cta, place: int, multicast: int | None) -> list[tuple[Cta, int]]:
+    owner, offset = cta.peer(place)
+    if multicast is None:
+        return [(owner, offset)]
+    return [(c, offset) for i, c in enumerate(cta.machine.cluster_ctas) if multicast >> i & 1]
+
+
+def _tensor_load(inst: Instruction, program: Program) -> Run:
+    to, barrier = address(program, inst.operands[0], inst), address(program, inst.operands[2], inst)
+    where, coords = _tensor_address(inst, program, 1)
+    mask = getter(program, inst.operands[3], "u16", inst) if "multicast::cluster" in mods(inst) else None
+
+    def run(s: Strand) -> None:
+        masks = mask(s) if mask else np.zeros(s.n, np.uint16)
+        for place, tensor, bar, cast, *at in _each(
+            s, to(s), where(s), barrier(s), masks, *(c(s) for c in coords)
+        ):
+            m = tensormap.read_map(s, tensor, inst)
+            if len(at) != len(m.dims):
+                raise fault("E17", f"{len(at)} coordinates for a tensor map of rank {len(m.dims)}", inst)
+            targets = _targets(s.cta, place, cast if mask else None)
+            _issue_load(s, m, at, targets, bar, inst)
+
+    return run
+
+
+def _issue_load(s: Strand, m: TensorMap, at: list[int], targets: list[tuple[Cta, int]], bar: int,
+                inst: Instruction) -> None:  # fmt: skip
+    size, cta = m.bytes, s.cta
+    for owner, place in targets:
+        _require_place(owner, place, size, 128, inst)
+        owner.shared.status[place : place + size] |= FLYING
+    _, bar_offset = cta.peer(bar)
+
+    def act() -> None:
+        data = _gather(s, m, at, inst)
+        for owner, place in targets:
+            units = tensormap.swizzled_units(place, size, m.swizzle) if m.swizzle else None
+            access.bulk_write(owner, place, data, inst, units)
+            complete_tx(owner, bar_offset, size, inst)
+
+    cta.issue(AsyncOp("a TMA load", [act]))
+
+
+def _require_place(cta: Cta, place: int, size: int, align: int, inst: Instruction) -> None:
+    if place % align:
+        raise fault("E17", f"the shared address {place:#x} of a copy is not a multiple of {align}", inst)
+    cta.shared.require(np.array([place], np.uint64), size, inst)
+
+
+def _gather(s: Strand, m: TensorMap, at: list[int], inst: Instruction) -> Array:
+    """The bytes of a box, zero where it lies outside."""
+    memory = s.cta.machine.memory
+    offset, inside = tensormap.box_bytes(m, at)
+    flat, ok = offset.ravel(), inside.ravel()
+    out = np.zeros(len(flat), np.dtype(f"u{m.size}"))
+    if ok.any():
+        used = (flat[ok] + m.address).astype(np.uint64)
+        low, high = used.min(), used.max()
+        memory.offsets(np.array([low, high], np.uint64), m.size, inst)
+        start = memory.offsets(np.array([low]), m.size, inst)[0]
+        out[ok] = memory.data.view(out.dtype)[((used - low + start) // np.uint64(m.size)).astype(np.intp)]
+    return out.view(np.uint8)
+
+
+def _scatter(
+    s: Strand, m: TensorMap, at: list[int], data: Array, reduce: str | None, inst: Instruction
+) -> None:
+    memory = s.cta.machine.memory
+    offset, inside = tensormap.box_bytes(m, at)
+    ok = inside.ravel()
+    if not ok.any():
+        return
+    used = (offset.ravel()[ok] + m.address).astype(np.uint64)
+    place = memory.offsets(used, m.size, inst) // np.uint64(m.size)
+    raw = data.view(f"u{m.size}")[ok]
+    typed = memory.data.view(_numpy_element(m, inst) if reduce else raw.dtype)
+    new = raw.view(typed.dtype)
+    index = place.astype(np.intp)
+    typed[index] = _REDUCE[reduce](typed[index], new) if reduce else new
+
+
+def _numpy_element(m: TensorMap, inst: Instruction) -> np.dtype[Any]:
+    name = tensormap.ELEMENTS[m.element][0].lower()
+    if name.startswith(("bfloat", "tfloat")) or name.endswith("ftz"):
+        raise fault("D404", f"reductions of {name} tensors are not emulated", inst)
+    return np.dtype(name)
+
+
+def _tensor_store(inst: Instruction, program: Program) -> Run:
+    source = address(program, inst.operands[1], inst)
+    where, coords = _tensor_address(inst, program, 0)
+    reduce = next((p for p in mods(inst) if p in _REDUCE), None) if "reduce" in mods(inst) else None
+
+    def run(s: Strand) -> None:
+        threads = s.threads
+        for thread, place, tensor, *at in _each(s, threads, source(s), where(s), *(c(s) for c in coords)):
+            m = tensormap.read_map(s, tensor, inst)
+            units = tensormap.swizzled_units(place, m.bytes, m.swizzle) if m.swizzle else None
+
+            def write(data: Array, m: TensorMap = m, at: list[int] = at) -> None:
+                _scatter(s, m, at, data, reduce, inst)
+
+            _require_place(s.cta, place, m.bytes, 128, inst)
+            _issue_store(s, thread, place, m.bytes, units, write, inst)
+
+    return run
+
+
+def _issue_store(s: Strand, thread: int, place: int, size: int, units: Array | None,
+                 write: Callable[[Array], None], inst: Instruction) -> None:  # fmt: skip
+    """Read shared memory, then write: two stages, so that ``.read`` waits only for the first."""
+    cta = s.cta
+    granules = cta.shared.granules(place, size)
+    access.check_async_read(cta, granules, inst)
+    access.claim_read(cta, granules)
+    held: list[Array] = []
+    op = AsyncOp(
+        f"the store of PTX line {inst.line}",
+        [
+            lambda: held.append(access.bulk_read(cta, place, size, inst, units)),
+            lambda: write(held.pop()),
+        ],
+        release=lambda: access.drop_read(cta, granules),
+    )
+    cta.bulk[thread].add(op)
+    cta.issue(op)
+
+
+def _bulk_size(size: int, inst: Instruction) -> None:
+    if size % 16:
+        raise fault("E17", f"a bulk copy of {size} bytes, which is no multiple of 16", inst)
+
+
+def _load(inst: Instruction, program: Program) -> Run:
+    """cp.async.bulk into shared memory, from global memory or a CTA of the cluster."""
+    to, source, barrier = (address(program, inst.operands[i], inst) for i in (0, 1, 3))
+    amount = getter(program, inst.operands[2], "u32", inst)
+    from_shared = ".shared::cluster.shared::cta." in inst.opcode
+    mask = getter(program, inst.operands[4], "u16", inst) if "multicast::cluster" in mods(inst) else None
+
+    def run(s: Strand) -> None:
+        masks = mask(s) if mask else np.zeros(s.n, np.uint16)
+        for place, start, size, bar, cast in _each(s, to(s), source(s), amount(s), barrier(s), masks):
+            _bulk_size(size, inst)
+            if start % 16:
+                raise fault("E17", f"the source {start:#x} of a bulk copy is not a multiple of 16", inst)
+            targets = _targets(s.cta, place, cast if mask else None)
+            _issue_bulk(s, start, size, targets, bar, from_shared, inst)
+
+    return run
+
+
+def _issue_bulk(s: Strand, start: int, size: int, targets: list[tuple[Cta, int]], bar: int, from_shared: bool,
+                inst: Instruction) -> None:  # fmt: skip
+    cta, memory = s.cta, s.cta.machine.memory
+    for owner, place in targets:
+        _require_place(owner, place, size, 16, inst)
+        owner.shared.status[place : place + size] |= FLYING
+    bar_owner, bar_offset = cta.peer(bar)
+    if not from_shared:
+        memory.offsets(np.array([start], np.uint64), size, inst)
+
+    def act() -> None:
+        data = (
+            access.bulk_read(cta, start, size, inst) if from_shared else memory.bytes_at(start, size).copy()
+        )
+        for owner, place in targets:
+            access.bulk_write(owner, place, data, inst)
+            complete_tx(bar_owner if len(targets) == 1 else owner, bar_offset, size, inst)
+
+    cta.issue(AsyncOp("a bulk load", [act]))
+
+
+def _store(inst: Instruction, program: Program) -> Run:
+    """cp.async.bulk and cp.reduce.async.bulk from shared to global memory."""
+    to, source = (address(program, o, inst) for o in inst.operands[:2])
+    amount = getter(program, inst.operands[2], "u32", inst)
+    reduce = next((p for p in mods(inst) if p in _REDUCE), None) if "reduce" in mods(inst) else None
+    type = mods(inst)[-1]
+
+    def run(s: Strand) -> None:
+        memory = s.cta.machine.memory
+        for thread, place, start, size in _each(s, s.threads, to(s), source(s), amount(s)):
+            _bulk_size(size, inst)
+            _require_place(s.cta, start, size, 16, inst)
+            memory.offsets(np.array([place], np.uint64), size, inst)
+
+            def write(data: Array, place: int = place, size: int = size) -> None:
+                target = memory.bytes_at(place, size)
+                if reduce is None:
+                    target[:] = data
+                else:
+                    typed = target.view(DTYPE[type])
+                    typed[:] = _REDUCE[reduce](typed, data.view(DTYPE[type]))
+
+            _issue_store(s, thread, start, size, None, write, inst)
+
+    return run
+
+
+TABLE: dict[str, Builder] = {"cp": copy}

@@ -1,0 +1,272 @@
+"""Instructions of a whole warp: shuffles, votes, reductions, election, matrix loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tilec.ir.ptx.module import Instruction, Operand, Pair, Reg, Vec
+from tilec.runtime.emulator import access
+from tilec.runtime.emulator.alu import Builder, mods
+from tilec.runtime.emulator.memory import nothing
+from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.operands import DTYPE, address, getter, per_thread, setter
+from tilec.runtime.emulator.program import Program, Run
+from tilec.runtime.emulator.strand import Wait
+
+if TYPE_CHECKING:
+    from tilec.runtime.emulator.strand import Strand
+
+
+def pair(operand: Operand) -> tuple[Operand, Operand]:
+    """(d, p) of a destination that may be ``d|p``."""
+    return (operand.first, operand.second) if isinstance(operand, Pair) else (operand, Reg("_"))
+
+
+def missing(s: Strand, mask: Any) -> Wait | None:
+    """A wait until all live threads that the member masks name are in the strand."""
+    wanted = np.zeros(s.cta.size, bool)
+    masks = per_thread(s, mask)
+    for warp in s.warps:
+        first = int(warp) * 32
+        value = int(masks[np.searchsorted(s.threads, first)])
+        lanes = np.arange(first, min(first + 32, s.cta.size))
+        wanted[lanes] = (value >> (lanes - first)) & 1
+    if (
+        int((wanted & s.cta.live).sum()) <= s.n
+        and (wanted & s.cta.live)[s.threads].sum() == (wanted & s.cta.live).sum()
+    ):
+        return None
+    return Wait(lambda: False, lambda: "waits for the other threads of its member mask")
+
+
+def by_lane(s: Strand, value: Any) -> Array:
+    """Values as (warps, 32), 0 where a lane is not in the strand."""
+    value = per_thread(s, value)
+    if s.n == 32 * len(s.warps):
+        return np.ascontiguousarray(value).reshape(-1, 32)
+    out = np.zeros((len(s.warps), 32), value.dtype)
+    out[_position(s)] = value
+    return out
+
+
+def _position(s: Strand) -> tuple[Array, Array]:
+    return np.searchsorted(s.warps, s.threads >> 5), s.threads & 31
+
+
+def from_lanes(s: Strand, table: Array) -> Array:
+    """The strand's values of a (warps, 32) table."""
+    result: Array = table.ravel() if s.n == 32 * len(s.warps) else table[_position(s)]
+    return result
+
+
+def shfl(inst: Instruction, program: Program) -> Run:
+    mode = mods(inst)[1]
+    to, valid = pair(inst.operands[0])
+    put, put_valid = setter(program, to, "b32", inst), setter(program, valid, "pred", inst)
+    a, b, c, member = (getter(program, o, "b32", inst) for o in inst.operands[1:5])
+
+    def run(s: Strand) -> Wait | None:
+        wait = None if s.whole() else missing(s, member(s))
+        if wait is not None:
+            return wait
+        value, lane = by_lane(s, a(s)), np.arange(32)
+        offset, control = by_lane(s, b(s)) & np.uint32(31), by_lane(s, c(s))
+        source, inside = _source(mode, lane, offset.astype(np.int64), control.astype(np.int64))
+        picked = np.take_along_axis(value, np.where(inside, source, lane), axis=1)
+        put(s, from_lanes(s, picked))
+        put_valid(s, from_lanes(s, inside))
+        return None
+
+    return run
+
+
+def _source(mode: str, lane: Array, offset: Array, control: Array) -> tuple[Array, Array]:
+    """Source lane and whether it is in range; segment mask and clamp come from ``control``."""
+    segment, clamp = (control >> 8) & 31, control & 31
+    low = lane & segment
+    high = low | (clamp & ~segment)
+    if mode == "up":
+        source = lane - offset
+        return source, source >= high
+    source = {"down": lane + offset, "bfly": lane ^ offset, "idx": low | (offset & ~segment)}[mode]
+    return source, source <= high
+
+
+def vote(inst: Instruction, program: Program) -> Run:
+    kind = mods(inst)[1]
+    put = setter(program, inst.operands[0], "b32" if kind == "ballot" else "pred", inst)
+    value, member = (
+        getter(program, inst.operands[1], "pred", inst),
+        getter(program, inst.operands[2], "b32", inst),
+    )
+
+    def run(s: Strand) -> Wait | None:
+        wait = None if s.whole() else missing(s, member(s))
+        if wait is not None:
+            return wait
+        table, here = by_lane(s, value(s)), by_lane(s, np.ones(s.n, bool))
+        result = _VOTES[kind](table, here)
+        put(s, from_lanes(s, np.repeat(result[:, None], 32, axis=1)))
+        return None
+
+    return run
+
+
+def _ballot(table: Array, here: Array) -> Array:
+    return ((table & here) << np.arange(32, dtype=np.uint64)).sum(axis=1).astype(np.uint32)
+
+
+_VOTES: dict[str, Callable[[Array, Array], Array]] = {
+    "ballot": _ballot,
+    "all": lambda t, here: (t | ~here).all(axis=1),
+    "any": lambda t, here: (t & here).any(axis=1),
+    "uni": lambda t, here: (t | ~here).all(axis=1) | ~(t & here).any(axis=1),
+}
+_REDUX: dict[str, Callable[..., Array]] = {
+    "add": np.add.reduce, "min": np.minimum.reduce, "max": np.maximum.reduce,
+    "and": np.bitwise_and.reduce, "or": np.bitwise_or.reduce, "xor": np.bitwise_xor.reduce,
+}  # fmt: skip
+
+
+def redux(inst: Instruction, program: Program) -> Run:
+    operation, type = mods(inst)[1:3]
+    put = setter(program, inst.operands[0], type, inst)
+    value, member = (
+        getter(program, inst.operands[1], type, inst),
+        getter(program, inst.operands[2], "b32", inst),
+    )
+
+    def run(s: Strand) -> Wait | None:
+        wait = None if s.whole() else missing(s, member(s))
+        if wait is not None:
+            return wait
+        values, warp = per_thread(s, value(s)), np.searchsorted(s.warps, s.threads >> 5)
+        results = [_REDUX[operation](values[warp == w]) for w in range(len(s.warps))]
+        put(s, np.array(results).astype(DTYPE[type])[warp])
+        return None
+
+    return run
+
+
+def elect(inst: Instruction, program: Program) -> Run:
+    """One lane of the member mask; RANDOM takes another one per mask, always the same."""
+    to, chosen = pair(inst.operands[0])
+    put, put_chosen = setter(program, to, "b32", inst), setter(program, chosen, "pred", inst)
+    member = getter(program, inst.operands[1], "b32", inst)
+
+    def run(s: Strand) -> Wait | None:
+        wait = None if s.whole() else missing(s, member(s))
+        if wait is not None:
+            return wait
+        warp = np.searchsorted(s.warps, s.threads >> 5)
+        leader = np.zeros(s.n, np.uint32)
+        for w in range(len(s.warps)):
+            lanes = (s.threads & 31)[warp == w]
+            turn = s.cta.machine.seed * 7 + 3 if s.cta.machine.mode == "random" else 0
+            leader[warp == w] = lanes[turn % len(lanes)]
+        put(s, leader)
+        put_chosen(s, leader == (s.threads & 31))
+        return None
+
+    return run
+
+
+def activemask(inst: Instruction, program: Program) -> Run:
+    put = setter(program, inst.operands[0], "b32", inst)
+
+    def run(s: Strand) -> None:
+        here = by_lane(s, np.ones(s.n, bool))
+        put(s, from_lanes(s, np.repeat(_ballot(here, here)[:, None], 32, axis=1)))
+
+    return run
+
+
+def match(inst: Instruction, program: Program) -> Run:
+    """match.any and match.all: the lanes with an equal value."""
+    kind, type = mods(inst)[0], mods(inst)[-1]
+    to, same = pair(inst.operands[0])
+    put, put_same = setter(program, to, "b32", inst), setter(program, same, "pred", inst)
+    value, member = (
+        getter(program, inst.operands[1], type, inst),
+        getter(program, inst.operands[2], "b32", inst),
+    )
+
+    def run(s: Strand) -> Wait | None:
+        wait = None if s.whole() else missing(s, member(s))
+        if wait is not None:
+            return wait
+        table, here = by_lane(s, value(s)), by_lane(s, np.ones(s.n, bool))
+        equal = (table[:, :, None] == table[:, None, :]) & here[:, None, :]
+        bits = (equal << np.arange(32, dtype=np.uint64)).sum(axis=2).astype(np.uint32)
+        everyone = (bits == _ballot(here, here)[:, None]) | ~here
+        unanimous = np.repeat(everyone.all(axis=1)[:, None], 32, axis=1)
+        put(s, from_lanes(s, bits if kind == "any" else np.where(unanimous, bits, np.uint32(0))))
+        put_same(s, from_lanes(s, unanimous))
+        return None
+
+    return run
+
+
+def _matrix_addresses(s: Strand, where: Array, count: int) -> Array:
+    """Row addresses (warps, matrices, 8): lanes 8i to 8i+7 hold those of matrix i."""
+    return where.reshape(-1, 32)[:, : 8 * count].reshape(-1, count, 8)
+
+
+def _matrix_operands(operand: Operand) -> tuple[Operand, ...]:
+    return operand.items if isinstance(operand, Vec) else (operand,)
+
+
+def ldmatrix(inst: Instruction, program: Program) -> Run:
+    """Register i of lane l: row l/4, elements 2(l%4) and +1 of matrix i; .trans: its transpose."""
+    items, turned = _matrix_operands(inst.operands[0]), "trans" in mods(inst)
+    puts = [setter(program, o, "b32", inst) for o in items]
+    where = address(program, inst.operands[1], inst)
+
+    def run(s: Strand) -> None:
+        rows = _matrix_addresses(s, where(s), len(items)).reshape(-1)
+        data = access.shared_load(s.cta, rows, 4, 4, inst)
+        tiles = np.ascontiguousarray(data).view(np.uint16).reshape(len(s.warps), len(items), 8, 8)
+        tiles = tiles.swapaxes(2, 3) if turned else tiles
+        packed = np.ascontiguousarray(tiles).view(np.uint32).reshape(len(s.warps), len(items), 32)
+        for i, put in enumerate(puts):
+            put(s, packed[:, i].reshape(-1))
+
+    return run
+
+
+def stmatrix(inst: Instruction, program: Program) -> Run:
+    """The inverse of ldmatrix."""
+    items, turned = _matrix_operands(inst.operands[1]), "trans" in mods(inst)
+    gets = [getter(program, o, "b32", inst) for o in items]
+    where = address(program, inst.operands[0], inst)
+
+    def run(s: Strand) -> None:
+        packed = np.stack([per_thread(s, g(s)).reshape(-1, 32) for g in gets], axis=1)
+        tiles = np.ascontiguousarray(packed).view(np.uint16).reshape(len(s.warps), len(items), 8, 8)
+        tiles = tiles.swapaxes(2, 3) if turned else tiles
+        data = np.ascontiguousarray(tiles).view(np.uint32).reshape(-1, 4)
+        rows = _matrix_addresses(s, where(s), len(items)).reshape(-1)
+        threads = np.repeat(s.warps * 32, 8 * len(items))
+        access.shared_store(s.cta, rows, data, 4, 4, threads, inst)
+
+    return run
+
+
+def movmatrix(inst: Instruction, program: Program) -> Run:
+    put, get = setter(program, inst.operands[0], "b32", inst), getter(program, inst.operands[1], "b32", inst)
+
+    def run(s: Strand) -> None:
+        tiles = np.ascontiguousarray(per_thread(s, get(s))).view(np.uint16).reshape(-1, 8, 8).swapaxes(1, 2)
+        put(s, np.ascontiguousarray(tiles).view(np.uint32).reshape(-1))
+
+    return run
+
+
+TABLE: dict[str, Builder] = {
+    "shfl": shfl, "vote": vote, "redux": redux, "elect": elect, "activemask": activemask, "match": match,
+    "ldmatrix": ldmatrix, "stmatrix": stmatrix, "movmatrix": movmatrix, "nanosleep": nothing,
+    "pmevent": nothing, "griddepcontrol": nothing,
+}  # fmt: skip

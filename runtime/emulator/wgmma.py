@@ -1,0 +1,232 @@
+"""Warpgroup matrix products (sm_90a): descriptors, issue, groups, hazards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tilec.ir.ptx.module import Instruction, Int, Operand, Vec
+from tilec.runtime.emulator import access, fragments, tensorcore
+from tilec.runtime.emulator.alu import Builder, mods
+from tilec.runtime.emulator.asyncops import AsyncOp
+from tilec.runtime.emulator.cta import Cta, WarpGroup
+from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.operands import getter, per_thread
+from tilec.runtime.emulator.program import Program, Run
+from tilec.runtime.emulator.report import fault
+
+if TYPE_CHECKING:
+    from tilec.runtime.emulator.strand import Strand
+
+_SWIZZLE = (0, 3, 2, 1)  # descriptor field: none, 128 B, 64 B, 32 B
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A matrix descriptor; all fields in bytes, ``swizzle`` 0 none, 1 32 B, 2 64 B, 3 128 B."""
+
+    start: int
+    lbo: int
+    sbo: int
+    base: int
+    swizzle: int
+
+
+def decode_descriptor(bits: int) -> Descriptor:
+    """The fields of the 64-bit descriptor of sm_90."""
+    return Descriptor(
+        (bits & 0x3FFF) << 4,
+        (bits >> 16 & 0x3FFF) << 4,
+        (bits >> 32 & 0x3FFF) << 4,
+        bits >> 49 & 7,
+        _SWIZZLE[bits >> 62 & 3],
+    )
+
+
+@dataclass(frozen=True)
+class _Product:
+    """What one wgmma.mma_async does, from its opcode and immediates."""
+
+    n: int
+    types: tuple[str, str, str]
+    transposed: tuple[bool, bool]
+    negated: tuple[int, int]
+    saturate: bool
+    accumulator: tuple[int, ...]
+    a_rows: tuple[int, ...]
+
+
+def wgmma(inst: Instruction, program: Program) -> Run:
+    """fence, commit_group, wait_group, mma_async."""
+    kind = mods(inst)[0]
+    if kind == "fence":
+        return _fence
+    if kind == "commit_group":
+        return _commit
+    if kind == "wait_group":
+        pending = inst.operands[0].value if isinstance(inst.operands[0], Int) else 0
+        return lambda s: _wait(s, pending)
+    return _mma(inst, program)
+
+
+def _fence(s: Strand) -> None:
+    for group in s.groups().tolist():
+        s.cta.warpgroups[group].unfenced.clear()
+
+
+def _commit(s: Strand) -> None:
+    for group in s.groups().tolist():
+        s.cta.warpgroups[group].groups.commit()
+
+
+def _wait(s: Strand, pending: int) -> None:
+    for group in s.groups().tolist():
+        s.cta.warpgroups[group].groups.wait(pending)
+    s.cta.flying = any(g.flying for g in s.cta.warpgroups.values())
+
+
+def accumulator_rows(inst: Instruction, program: Program) -> set[int]:
+    """Register rows that a wgmma uses: D, and A if it is in registers."""
+    vectors = [o for o in inst.operands[:2] if isinstance(o, Vec)]
+    return {program.register(r, inst) for v in vectors for r in v.items}
+
+
+def _rows(operand: Operand, inst: Instruction, program: Program) -> tuple[int, ...]:
+    items = operand.items if isinstance(operand, Vec) else ()
+    return tuple(program.register(r, inst) for r in items)
+
+
+def _mma(inst: Instruction, program: Program) -> Run:
+    parts = mods(inst)
+    n = int(parts[3].split("n")[1].split("k")[0])
+    d_type, a_type, b_type = parts[-3:]
+    ds, a_operand = inst.operands[0], inst.operands[1]
+    immediates = [o.value for o in inst.operands[4:] if isinstance(o, Int)]
+    negated = (immediates[0], immediates[1]) if len(immediates) >= 2 else (1, 1)
+    turns = [bool(t) for t in immediates[2:]]
+    in_registers = isinstance(a_operand, Vec)
+    turned = (False, *turns[-1:]) if in_registers else tuple(turns)
+    what = _Product(
+        n, (d_type, a_type, b_type), (turned[0], turned[1]) if len(turned) == 2 else (False, False),
+        negated, "satfinite" in parts, _rows(ds, inst, program), _rows(a_operand, inst, program),
+    )  # fmt: skip
+    a_desc = None if in_registers else getter(program, a_operand, "b64", inst)
+    b_desc = getter(program, inst.operands[2], "b64", inst)
+    scale = getter(program, inst.operands[3], "pred", inst)
+    if len(what.accumulator) != n // (4 if d_type == "f16" else 2):
+        raise fault("D405", f"{len(what.accumulator)} accumulator registers for n{n}", inst)
+
+    def run(s: Strand) -> None:
+        b, keep = per_thread(s, b_desc(s)), per_thread(s, scale(s))
+        a = per_thread(s, a_desc(s)) if a_desc else None
+        for g in s.groups().tolist():
+            at = np.flatnonzero(s.threads >> 7 == g)
+            for value in (b, keep, a):
+                if value is not None and (value[at] != value[at[0]]).any():
+                    s.cta.report("E15", "a descriptor or scale-d differs within the warpgroup", inst)
+            first = at[0]
+            _issue(
+                s.cta, g, what, None if a is None else int(a[first]), int(b[first]), bool(keep[first]), inst
+            )
+
+    return run
+
+
+def _issue(cta: Cta, g: int, what: _Product, a: int | None, b: int, keep: bool, inst: Instruction) -> None:
+    group = cta.warpgroups[g]
+    _check_fence(cta, group, what, inst)
+    reads = [_operand(cta, b, what.n, what.types[2], not what.transposed[1], inst)]
+    if a is not None:
+        reads.insert(0, _operand(cta, a, 64, what.types[1], not what.transposed[0], inst))
+    granules = [np.unique(r >> 4) for r in reads]
+    for part in granules:
+        access.check_async_read(cta, part, inst)
+        access.claim_read(cta, part)
+    for row in (*what.accumulator, *what.a_rows):
+        group.flying[row] = group.flying.get(row, 0) + 1
+    cta.flying = True
+
+    def release() -> None:
+        for part in granules:
+            access.drop_read(cta, part)
+        for row in (*what.accumulator, *what.a_rows):
+            group.flying[row] -= 1
+            if not group.flying[row]:
+                del group.flying[row]
+
+    before = group.groups.last
+    op = AsyncOp(
+        f"the wgmma of PTX line {inst.line}",
+        [lambda: _act(cta, g, what, reads, granules, keep, inst)],
+        before=before if before is not None and not before.finished else None,
+        release=release,
+    )
+    group.groups.add(op)
+    cta.issue(op)
+
+
+def _check_fence(cta: Cta, group: WarpGroup, what: _Product, inst: Instruction) -> None:
+    rows = set(what.accumulator) | set(what.a_rows)
+    if not rows.isdisjoint(group.unfenced):
+        text = "registers of this wgmma were written by ordinary instructions since the last wgmma.fence"
+        cta.report("E6", text, inst)
+        group.unfenced -= rows
+
+
+def _operand(cta: Cta, bits: int, rows: int, type: str, along_k: bool, inst: Instruction) -> Array:
+    """Shared byte addresses of the operand's elements (mn, k)."""
+    d = decode_descriptor(bits)
+    size = tensorcore.BITS[type] // 8
+    if not along_k and size != 2:
+        raise fault("D405", f"{type} operands must be K-major", inst)
+    if d.base:
+        raise fault("D404", "a descriptor with base offset is not emulated", inst)
+    offsets = tensorcore.operand_offsets(rows, size, d.lbo, d.sbo, d.swizzle, along_k, d.start & 1023)
+    address = offsets + (d.start & ~1023)
+    if int(address.max()) + size > cta.shared.size:
+        raise fault("D410", f"a wgmma operand reaches {int(address.max()):#x}, outside shared memory", inst)
+    return address
+
+
+def _act(cta: Cta, g: int, what: _Product, reads: list[Array], granules: list[Array], keep: bool,
+         inst: Instruction) -> None:  # fmt: skip
+    """Compute D = A B + D for a warpgroup, from memory and registers as they are now."""
+    for part in granules:
+        access.check_async_read(cta, part, inst)
+    threads = slice(128 * g, 128 * g + 128)
+    d_type, a_type, b_type = what.types
+    b = _values(cta, reads[-1], b_type)
+    if what.a_rows:
+        words = _words(cta, what.a_rows, threads)
+        raw = tensorcore.values(tensorcore.unpack(words, a_type), a_type)
+        a = np.empty((64, 256 // tensorcore.BITS[a_type]), raw.dtype)
+        a[fragments.left(tensorcore.BITS[a_type])] = raw
+    else:
+        a = _values(cta, reads[0], a_type)
+    where = fragments.accumulator(what.n)
+    sign = what.negated[0] * what.negated[1]
+    start: Any = np.int64(0) if d_type == "s32" else np.float32(0)
+    if keep:
+        held = tensorcore.read_accumulator(_words(cta, what.accumulator, threads), d_type)
+        start = np.empty((64, what.n), held.dtype)
+        start[where] = held
+    total = tensorcore.product(a if sign > 0 else -a, b.T, start, d_type, what.saturate)
+    out = tensorcore.write_accumulator(total[where], d_type)
+    rows = [cta.rows[r] for r in what.accumulator]
+    cta.files["b32"][rows, threads] = out
+
+
+def _words(cta: Cta, rows: tuple[int, ...], threads: slice) -> Array:
+    """(registers, 128) of raw 32-bit register contents."""
+    result: Array = cta.files["b32"][[cta.rows[r] for r in rows], threads]
+    return result
+
+
+def _values(cta: Cta, address: Array, type: str) -> Array:
+    size = tensorcore.BITS[type] // 8
+    return tensorcore.values(cta.shared.view(size)[address // size], type)
+
+
+TABLE: dict[str, Builder] = {"wgmma": wgmma}
