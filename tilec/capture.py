@@ -2,8 +2,8 @@
 
 Each statement stays in place and in order, so line numbers, closures and tracebacks
 are the user's own. What a statement is (Python's or run-time) is decided when it is
-reached, by the value of its condition or iterable. `tilec.regions` has the objects
-that the rewritten code talks to:
+reached, by the value of its condition or iterable. `tilec.branches` and
+`tilec.loops` have the objects that the rewritten code talks to:
 
     if c: A                 s = _tilec.If(c, names, _tilec.locals())
     else: B                 if s.then: A

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import CellType, CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
-from tilec import regions
+from tilec import branches, logic, loops
 from tilec.capture import RUNTIME, refused, rewrite, syntax_error
 from tilec.ir.errors import TilecSyntaxError, TilecTypeError, TilecValueError
 from tilec.ir.loc import Loc
@@ -256,7 +256,7 @@ def depth() -> int:
 
 
 _RUNTIME = SimpleNamespace(
-    If=regions.If, For=regions.For, While=regions.While, call=call, captured=captured, depth=depth,
-    returning=regions.returning, choose=regions.choose, both=regions.both, either=regions.either,
-    negate=regions.negate, chain=regions.chain, locals=builtins.locals, UNBOUND=UNBOUND,
+    If=branches.If, For=loops.For, While=loops.While, call=call, captured=captured, depth=depth,
+    returning=logic.returning, choose=logic.choose, both=logic.both, either=logic.either,
+    negate=logic.negate, chain=logic.chain, locals=builtins.locals, UNBOUND=UNBOUND,
 )  # fmt: skip

@@ -212,7 +212,7 @@ def _scalar_dtype(p: Parameter, value: Any) -> DType:
             else dtype_of("int64")
         )
     number = plain(value)
-    fits = {"bool": bool, "int": int, "uint": int, "float": (int, float)}[p.dtype.kind]
+    fits: Any = {"bool": bool, "int": int, "uint": int, "float": (int, float)}[p.dtype.kind]
     if not isinstance(number, fits) or (isinstance(number, bool) and p.dtype.kind != "bool"):
         raise TilecTypeError("T353", f"argument {p.name!r} is {number!r}, but it is annotated {p.dtype}",
                              help="convert it before the launch")  # fmt: skip

@@ -398,7 +398,7 @@ def test_early_return(x: int) -> None:
         if x > 3:
             return
         put(T, 1, 1)
-        if x > 0:
+        if x > 0:  # noqa: SIM102
             if x == 1:
                 put(T, 2, 1)
                 return
@@ -516,7 +516,7 @@ def test_python_loops_and_conditions_stay_python() -> None:
         else:
             total = 999
         put(T, 0, total)
-        put(T, 1, len([i for i in tl.static_range(2, 9, 3)]))
+        put(T, 1, len([2 * i for i in tl.static_range(2, 9, 3)]))
 
     out = ints()
     run(k, out)
@@ -530,7 +530,7 @@ def test_expressions_on_run_time_scalars(x: int) -> None:
     def k(T: tl.Tensor, x: int):
         put(T, 0, 1 if 0 <= x < 5 else 0)
         put(T, 1, x if x > 0 else -x)
-        put(T, 2, (x > 0 and x < 9 or x == -1).to(tl.int32))
+        put(T, 2, ((x > 0 and x < 9) or x == -1).to(tl.int32))
         put(T, 3, (not x > 0).to(tl.int32))
 
     out = ints()

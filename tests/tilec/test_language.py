@@ -435,7 +435,7 @@ def test_signatures() -> None:
     from tilec.ir.types import TensorType
 
     @tilec.kernel
-    def k(X: tl.Tensor["f16", 2], n: int):  # noqa: F821
+    def k(X: tl.Tensor["f16", 2], n: int):  # noqa: F821, UP037
         pass
 
     def types(*signature: Any) -> list[Any]:

@@ -20,7 +20,7 @@ import tilec.language as tl
 from tilec.errors import InternalError, TilecError
 
 # What these programs get wrong is wrong on purpose: undefined names, unused values, bad statements.
-# ruff: noqa: B018, B023, F821, F841, SIM102, SIM103, SIM108, RUF005, RUF015, E711, C416, B007, PLW0603
+# ruff: noqa: B007, B018, C416, F821, F841, SIM105, UP037
 
 F = "f32[1]"
 FF = "f32[2]"
@@ -600,7 +600,7 @@ def test_there_are_many() -> None:
 
 
 @tilec.kernel
-def scale(X: tl.Tensor["f32", 1], Y: tl.Tensor, a: float, n: int, B: tl.constexpr[int] = 16):  # noqa: F821
+def scale(X: tl.Tensor["f32", 1], Y: tl.Tensor, a: float, n: int, B: tl.constexpr[int] = 16):
     i = tl.program_id(0)
     tl.store(Y, (i,), tl.load(X, (i,), (B,)) * a + n)
 
@@ -707,7 +707,7 @@ def test_wrong_definitions() -> None:
 def test_source_that_is_not_available() -> None:
     space: dict[str, Any] = {}
     exec("def k(T):\n    pass\n", space)
-    with pytest.raises(TilecError, match="S302.*source of k is not available"):
+    with pytest.raises(TilecError, match=r"S302.*source of k is not available"):
         tilec.kernel(space["k"]).trace([F])
 
 

@@ -65,7 +65,9 @@ def _constraints(stages: Any, specialize: Any, unroll: Any) -> dict[str, Any]:
                 raise TilecValueError("V311", f"{name} of tl.range is {value}", help="it must be at least 1")
     if specialize is not None:
         if not isinstance(specialize, bool):
-            raise TilecTypeError("T332", f"specialize of tl.range must be a bool, not {specialize!r}", help="True or False")
+            raise TilecTypeError(
+                "T332", f"specialize of tl.range must be a bool, not {specialize!r}", help="True or False"
+            )
         options["specialize"] = specialize
     return options
 
@@ -76,7 +78,7 @@ def static_range(start: int, stop: int | None = None, step: int = 1) -> builtins
     names = ("start", "stop", "step")
     bounds = [static_int(x, f"{n} of tl.static_range") for x, n in zip((low, high, step), names, strict=True)]
     if bounds[2] == 0:
-        raise TilecValueError("V310", "the step of tl.static_range is 0", help="use a positive or negative step")
+        raise TilecValueError("V310", "the step of tl.static_range is 0", help="use another step")
     return builtins.range(*bounds)
 
 
@@ -97,7 +99,7 @@ def assume(condition: Like) -> None:
     current("tl.assume")
     if isinstance(condition, bool):
         if not condition:
-            raise TilecValueError("V313", "tl.assume is given False", help="the promise is false for these constants")
+            raise TilecValueError("V313", "tl.assume is given False", help="it is false for these constants")
         return
     tile = as_tile(condition, "the condition of tl.assume")
     if tile.shape != () or tile.dtype != bool_:

@@ -151,7 +151,7 @@ def _places(
     for x in found:
         if not x.dtype.is_int:
             raise TilecTypeError(
-                "T322", f"{what}: an index is {x.type}, not an integer tile", help="convert with x.to(tl.int32)"
+                "T322", f"{what}: an index is {x.type}, not an integer tile", help="use x.to(tl.int32)"
             )
     condition = const(True, bool_) if mask is None else as_tile(mask, f"the mask of {what}")
     if condition.dtype != bool_:
