@@ -128,8 +128,8 @@ def report(case: Case, backend: str | None) -> bool:
     ours, numpys = seconds(lambda: case.launch(backend)), seconds(case.baseline)
     again, _ = error_ratio(case, case.args[case.output])
     print(
-        f"{case.title:<44} {case.expected.size} values right, error/bound {ratio:.2g};"
-        f"  tilec {ours * 1e3:.2f} ms, numpy {numpys * 1e3:.2f} ms ({numpys / ours:.1f}x)"
+        f"{case.title:<44} {case.expected.size:>8} values right (error {ratio:.2g} of bound)"
+        f"  tilec {ours * 1e3:8.2f} ms  numpy {numpys * 1e3:8.2f} ms  {numpys / ours:4.1f}x"
     )
     return again <= 1
 
@@ -146,5 +146,6 @@ def run_all(
     if not chosen:
         print(f"no case of a kernel named {kernel}")
         return 1
+    print("every value is compared with the float64 formula; 1 of bound is the most that theory allows")
     results = [report(replace(c, meta={**c.meta, **(meta or {})}), backend) for c in chosen]
     return 0 if all(results) else 1
