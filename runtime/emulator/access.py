@@ -189,13 +189,13 @@ def check_async_read(cta: Cta, granules: slice | Array, inst: Instruction) -> No
 
 
 def claim_read(cta: Cta, granules: slice | Array) -> None:
-    """Asynchronous reads of these granules have been issued."""
-    np.add.at(cta.shared.readers, granules, 1)
+    """Asynchronous reads of these granules (each named once) have been issued."""
+    cta.shared.readers[granules] += 1
     cta.shared.busy += 1
 
 
 def drop_read(cta: Cta, granules: slice | Array) -> None:
-    np.subtract.at(cta.shared.readers, granules, 1)
+    cta.shared.readers[granules] -= 1
     cta.shared.busy -= 1
 
 

@@ -1,4 +1,4 @@
-"""Integer and logic instructions, moves, comparison and selection."""
+"""Integer and logic instructions, and moves."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tilec.ir.ptx.module import Instruction, Operand, Pair, Reg, Vec
-from tilec.runtime.emulator.numbers import Array, decode, flush
-from tilec.runtime.emulator.operands import DTYPE, Get, getter, per_thread, setter
+from tilec.ir.ptx.module import Instruction, Operand, Vec
+from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.operands import DTYPE, getter, per_thread, setter
 from tilec.runtime.emulator.program import Program, Run
 from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.spaces import WINDOW
@@ -84,7 +84,7 @@ def _unpack(to: Vec, source: Operand, type: str, inst: Instruction, program: Pro
     return run
 
 
-def _divide(a: Array, b: Array) -> Array:
+def _divide(a: Array, b: Array) -> Value:
     """Quotient truncated toward zero; division by zero gives all ones, as on the device."""
     a, b = np.broadcast_arrays(a, b)
     safe = np.where(b == 0, 1, b).astype(a.dtype)
@@ -94,11 +94,11 @@ def _divide(a: Array, b: Array) -> Array:
     return np.where(b == 0, np.array(-1).astype(a.dtype), q).astype(a.dtype)
 
 
-def _remainder(a: Array, b: Array) -> Array:
+def _remainder(a: Array, b: Array) -> Value:
     return (a - _divide(a, b) * b).astype(np.result_type(a, b))
 
 
-def _high(a: Array, b: Array) -> Array:
+def _high(a: Array, b: Array) -> Value:
     """The upper half of the full product."""
     dtype = np.result_type(a, b)
     bits = dtype.itemsize * 8
@@ -137,7 +137,7 @@ def arithmetic(inst: Instruction, program: Program) -> Run:
 
 
 def _saturated(function: Callable[..., Value]) -> Callable[..., Value]:
-    def run(a: Array, b: Array) -> Array:
+    def run(a: Array, b: Array) -> Value:
         wide = function(np.asarray(a, np.int64), np.asarray(b, np.int64))
         return np.clip(wide, -(2**31), 2**31 - 1).astype(np.int32)
 
@@ -151,7 +151,7 @@ def multiply(inst: Instruction, program: Program) -> Run:
         wide = f"{type[0]}{int(type[1:]) * 2}"
         to = DTYPE[wide].type
 
-        def widen(a: Array, b: Array, c: Value = None) -> Array:
+        def widen(a: Array, b: Array, c: Value = None) -> Value:
             product = np.asarray(a).astype(to) * np.asarray(b).astype(to)
             return product if c is None else product + c
 
@@ -169,7 +169,7 @@ def shift(inst: Instruction, program: Program) -> Run:
     bits = DTYPE[type].itemsize * 8
     left = inst.opcode.startswith("shl")
 
-    def run(a: Array, n: Array) -> Array:
+    def run(a: Array, n: Array) -> Value:
         a = np.asarray(a)
         amount = np.minimum(n, np.uint32(bits - 1)).astype(a.dtype)
         moved = a << amount if left else a >> amount
@@ -182,7 +182,7 @@ def funnel(inst: Instruction, program: Program) -> Run:
     """shf.l and shf.r on the pair (high, low)."""
     left, clamp = mods(inst)[0] == "l", mods(inst)[1] == "clamp"
 
-    def run(low: Array, high: Array, n: Array) -> Array:
+    def run(low: Array, high: Array, n: Array) -> Value:
         pair = np.asarray(low).astype(np.uint64) | (np.asarray(high).astype(np.uint64) << np.uint64(32))
         amount = np.minimum(n, np.uint32(32)) if clamp else n & np.uint32(31)
         wide = np.asarray(amount).astype(np.uint64)
@@ -200,7 +200,7 @@ def bit_field(inst: Instruction, program: Program) -> Run:
     return simple(_extract, type, inst, program, sources=(type, "u32", "u32"))
 
 
-def _extract(a: Array, position: Array, length: Array) -> Array:
+def _extract(a: Array, position: Array, length: Array) -> Value:
     a = np.asarray(a)
     bits = a.dtype.itemsize * 8
     unsigned = np.dtype(f"u{a.dtype.itemsize}")
@@ -216,7 +216,7 @@ def _extract(a: Array, position: Array, length: Array) -> Array:
     return field.astype(unsigned).view(a.dtype)
 
 
-def _insert(a: Array, b: Array, position: Array, length: Array) -> Array:
+def _insert(a: Array, b: Array, position: Array, length: Array) -> Value:
     b = np.asarray(b)
     bits = b.dtype.itemsize * 8
     pos, count = np.minimum(position & 255, bits), np.minimum(length & 255, bits)
@@ -272,7 +272,7 @@ def permute(inst: Instruction, program: Program) -> Run:
     if len(mods(inst)) > 1:
         raise fault("D404", "prmt modes are not emulated", inst)
 
-    def run(a: Array, b: Array, c: Array) -> Array:
+    def run(a: Array, b: Array, c: Array) -> Value:
         pair = np.asarray(a).astype(np.uint64) | (np.asarray(b).astype(np.uint64) << np.uint64(32))
         out = np.zeros(np.broadcast(a, b, c).shape, np.uint64)
         for i in range(4):
@@ -288,8 +288,8 @@ def permute(inst: Instruction, program: Program) -> Run:
 def lop3(inst: Instruction, program: Program) -> Run:
     """Any function of three bits, by its truth table."""
 
-    def run(a: Array, b: Array, c: Array, table: Value) -> Array:
-        out = np.uint32(0)
+    def run(a: Array, b: Array, c: Array, table: Value) -> Value:
+        out: Value = np.uint32(0)
         for i in range(8):
             if int(table) >> i & 1:
                 out = out | ((a if i & 4 else ~a) & (b if i & 2 else ~b) & (c if i & 1 else ~c))
@@ -303,7 +303,7 @@ def dot_product(inst: Instruction, program: Program) -> Run:
     parts = inst.opcode.split(".")
     a_type, b_type = parts[-2], parts[-1]
 
-    def run(a: Array, b: Array, c: Array) -> Array:
+    def run(a: Array, b: Array, c: Array) -> Value:
         a_parts = _split(a, 1 if parts[0] == "dp4a" else 2, a_type)
         b_parts = _split(b, 1, b_type)
         b_parts = b_parts[2:] if parts[1] == "hi" else b_parts
@@ -322,85 +322,6 @@ def _split(a: Array, size: int, type: str) -> list[Array]:
     ]
 
 
-_COMPARE: dict[str, Callable[..., Value]] = {
-    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-    "ge": np.greater_equal, "lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal,
-}  # fmt: skip
-
-
-def _compare(name: str) -> Callable[..., Value]:
-    if name == "num":
-        return lambda a, b: ~(np.isnan(a) | np.isnan(b))
-    if name == "nan":
-        return lambda a, b: np.isnan(a) | np.isnan(b)
-    if name in _COMPARE:
-        function = _COMPARE[name]
-        if name == "ne":
-            return lambda a, b: (a != b) & ~(_nan(a) | _nan(b))
-        return function
-    ordered = _COMPARE[name[:-1]]
-    return lambda a, b: ordered(a, b) | _nan(a) | _nan(b)
-
-
-def _nan(a: Value) -> Value:
-    return np.isnan(a) if np.asarray(a).dtype.kind == "f" else np.zeros(np.shape(a), bool)
-
-
-def setp(inst: Instruction, program: Program) -> Run:
-    """setp with an optional second destination and a combined predicate."""
-    parts = mods(inst)
-    compare, type = _compare(parts[0]), parts[-1]
-    if type in ("f16x2", "bf16x2"):
-        raise fault("D404", "packed setp is not emulated", inst)
-    combine = _BINARY[parts[1]] if parts[1] in ("and", "or", "xor") else None
-    to = inst.operands[0]
-    first, second = (to.first, to.second) if isinstance(to, Pair) else (to, Reg("_"))
-    put, put_other = setter(program, first, "pred", inst), setter(program, second, "pred", inst)
-    a, b = (_comparable(getter(program, o, type, inst), type, parts) for o in inst.operands[1:3])
-    c = getter(program, inst.operands[3], "pred", inst) if combine else None
-
-    def run(s: Strand) -> None:
-        result = compare(a(s), b(s))
-        if combine is None or c is None:
-            put(s, result)
-            put_other(s, ~result)
-        else:
-            put(s, combine(result, c(s)))
-            put_other(s, combine(~result, c(s)))
-
-    return run
-
-
-def _comparable(get: Get, type: str, parts: list[str]) -> Get:
-    if type == "bf16":
-        return lambda s: decode(per_thread(s, get(s)), "bf16")
-    if "ftz" in parts and type == "f32":
-        return lambda s: flush(get(s))
-    return get
-
-
-def set_value(inst: Instruction, program: Program) -> Run:
-    """set: the comparison as all ones or 1.0."""
-    parts = mods(inst)
-    compare = _compare(parts[0])
-    result, type = parts[-2], parts[-1]
-    true = DTYPE[result].type(1.0) if result == "f32" else np.array(-1).astype(DTYPE[result])
-    return simple(
-        lambda a, b: np.where(compare(a, b), true, DTYPE[result].type(0)),
-        type, inst, program, result=result,
-    )  # fmt: skip
-
-
-def selp(inst: Instruction, program: Program) -> Run:
-    type = mods(inst)[0]
-    return simple(lambda a, b, p: np.where(p, a, b), type, inst, program, sources=(type, type, "pred"))
-
-
-def slct(inst: Instruction, program: Program) -> Run:
-    type, by = mods(inst)[-2], mods(inst)[-1]
-    return simple(lambda a, b, c: np.where(c >= 0, a, b), type, inst, program, sources=(type, type, by))
-
-
 def cvta(inst: Instruction, program: Program) -> Run:
     """Between a state space and generic addresses: each space has a window."""
     to = mods(inst)[0] == "to"
@@ -415,7 +336,7 @@ def cvta(inst: Instruction, program: Program) -> Run:
 
 
 TABLE: dict[str, Builder] = {
-    "mov": mov, "setp": setp, "set": set_value, "selp": selp, "slct": slct, "cvta": cvta, "shl": shift,
+    "mov": mov, "cvta": cvta, "shl": shift,
     "shr": shift, "shf": funnel, "bfe": bit_field, "bfi": bit_field, "popc": count_bits, "clz": count_bits,
     "brev": count_bits, "bfind": count_bits, "prmt": permute, "lop3": lop3, "dp4a": dot_product,
     "dp2a": dot_product, **dict.fromkeys(("rem", "and", "or", "xor", "not", "cnot", "sad"), arithmetic),

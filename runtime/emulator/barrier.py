@@ -122,7 +122,7 @@ def _until(s: Strand, joined: list[tuple[NamedBarrier, int, int]], cta: Cta) -> 
     return Wait(ready, text, retry=False, passed=passed)
 
 
-_REDUCE: dict[str, Callable[[Array], Any]] = {
+_REDUCE: dict[str, Callable[[Any], Any]] = {
     "popc": lambda v: np.uint32(v.sum()),
     "and": lambda v: v.all(),
     "or": lambda v: v.any(),

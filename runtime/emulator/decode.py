@@ -8,6 +8,7 @@ from tilec.ir.ptx.module import Entry, Instruction, Module, Sym
 from tilec.runtime.emulator import (
     alu,
     barrier,
+    compare,
     floats,
     mbarrier,
     memory,
@@ -24,8 +25,8 @@ from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.strand import Strand
 
 TABLE: dict[str, Builder] = {
-    **alu.TABLE, **floats.TABLE, **memory.TABLE, **warp.TABLE, **mbarrier.TABLE, **barrier.TABLE, **tma.TABLE,
-    **tensormap.TABLE, **tensorcore.TABLE, **wgmma.TABLE,
+    **alu.TABLE, **compare.TABLE, **floats.TABLE, **memory.TABLE, **warp.TABLE, **mbarrier.TABLE, **barrier.TABLE,
+    **tma.TABLE, **tensormap.TABLE, **tensorcore.TABLE, **wgmma.TABLE,
 }  # fmt: skip
 _FLOAT_TYPES = frozenset(("f16", "f16x2", "bf16", "bf16x2", "f32", "f64"))
 _CONTROL = ("bra", "brx", "ret", "exit")

@@ -6,6 +6,7 @@ which holds every product of two of them exactly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +62,13 @@ def _away(x: Array) -> Array:
     return np.copysign(np.floor(np.abs(x) + 0.5), x)
 
 
-_ROUND = {"rn": np.rint, "rz": np.trunc, "rm": np.floor, "rp": np.ceil, "rna": _away}
+_ROUND: dict[str, Callable[[Array], Array]] = {
+    "rn": np.rint,
+    "rz": np.trunc,
+    "rm": np.floor,
+    "rp": np.ceil,
+    "rna": _away,
+}
 
 
 def _overflow(x: Array, y: Array, f: Format, mode: str, saturate: bool) -> Array:
@@ -96,7 +103,8 @@ def _encode_small(x: Array, f: Format) -> Array:
     bits = mantissa + ((exponent + f.bias - 1) << f.mantissa)
     bits = np.where(np.isinf(magnitude), ((1 << f.exponent) - 1) << f.mantissa, bits)
     bits = np.where(np.isnan(x), (1 << (f.bits - 1)) - 1, bits)
-    return (bits | (np.signbit(x).astype(np.int64) << (f.bits - 1))).astype(np.uint8)
+    signed: Array = bits | (np.signbit(x).astype(np.int64) << (f.bits - 1))
+    return signed.astype(np.uint8)
 
 
 def _table(fmt: str) -> Array:
@@ -126,7 +134,8 @@ def decode(bits: Array, fmt: str) -> Array:
         return (bits & np.uint32(0xFFFFE000)).view(np.float32)
     if fmt == "f32":
         return bits.view(np.float32)
-    return _SMALL[fmt][bits]
+    small: Array = _SMALL[fmt][bits]
+    return small
 
 
 def flush(x: Array) -> Array:

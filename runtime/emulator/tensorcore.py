@@ -43,8 +43,11 @@ def unpack(words: Array, type: str) -> Array:
     bits = BITS[type]
     if bits == 32:
         return words
-    parts = words[:, None, :] >> (np.arange(32 // bits, dtype=np.uint32) * np.uint32(bits))[None, :, None]
-    return parts.reshape(-1, words.shape[1]).astype(np.dtype(f"u{bits // 8}"))
+    parts: Array = (
+        words[:, None, :] >> (np.arange(32 // bits, dtype=np.uint32) * np.uint32(bits))[None, :, None]
+    )
+    flat: Array = parts.reshape(-1, words.shape[1])
+    return flat.astype(np.dtype(f"u{bits // 8}"))
 
 
 def read_accumulator(words: Array, type: str) -> Array:

@@ -84,8 +84,8 @@ def decode(raw: bytes) -> TensorMap:
     fields = _LAYOUT.unpack(raw[: _LAYOUT.size])
     rank = fields[20] + 1
     return TensorMap(
-        fields[0], tuple(fields[5 : 5 + rank]), tuple(fields[1:rank]), tuple(fields[10 : 10 + rank]), fields[21],
-        fields[23], tuple(fields[15 : 15 + rank]), fields[24],
+        fields[0], tuple(fields[5 : 5 + rank]), tuple(fields[1:rank]), tuple(fields[10 : 10 + rank]),
+        fields[21], fields[23], tuple(fields[15 : 15 + rank]), fields[24],
     )  # fmt: skip
 
 

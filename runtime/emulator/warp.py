@@ -34,10 +34,8 @@ def missing(s: Strand, mask: Any) -> Wait | None:
         value = int(masks[np.searchsorted(s.threads, first)])
         lanes = np.arange(first, min(first + 32, s.cta.size))
         wanted[lanes] = (value >> (lanes - first)) & 1
-    if (
-        int((wanted & s.cta.live).sum()) <= s.n
-        and (wanted & s.cta.live)[s.threads].sum() == (wanted & s.cta.live).sum()
-    ):
+    wanted &= s.cta.live
+    if wanted[s.threads].sum() == wanted.sum():
         return None
     return Wait(lambda: False, lambda: "waits for the other threads of its member mask")
 
@@ -115,11 +113,11 @@ def vote(inst: Instruction, program: Program) -> Run:
     return run
 
 
-def _ballot(table: Array, here: Array) -> Array:
+def _ballot(table: Array, here: Array) -> Any:
     return ((table & here) << np.arange(32, dtype=np.uint64)).sum(axis=1).astype(np.uint32)
 
 
-_VOTES: dict[str, Callable[[Array, Array], Array]] = {
+_VOTES: dict[str, Callable[[Array, Array], Any]] = {
     "ballot": _ballot,
     "all": lambda t, here: (t | ~here).all(axis=1),
     "any": lambda t, here: (t & here).any(axis=1),
