@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,16 @@ VARIABLES: dict[str, Variable] = {
 def config(environ: Mapping[str, str] | None = None) -> Config:
     """The configuration that the environment describes now."""
     env = os.environ if environ is None else environ
-    values: dict[str, Any] = {"cache_dir": Path(platformdirs.user_cache_dir("tilec", appauthor=False))}
+    values: dict[str, Any] = {"cache_dir": _default_cache_dir()}
     for name, variable in VARIABLES.items():
         if env.get(name, "") != "":
             values[variable.field] = _read(name, variable, env[name])
     return Config(**values)
+
+
+@cache
+def _default_cache_dir() -> Path:
+    return Path(platformdirs.user_cache_dir("tilec", appauthor=False))
 
 
 def _read(name: str, variable: Variable, text: str) -> Any:
