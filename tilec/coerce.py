@@ -23,6 +23,7 @@ from tilec.tile import TensorArg, Tile
 from tilec.trace import Tracer, current
 
 Number = int | float | bool
+_NUMBER_HELP = "tiles come from tl.load, tl.gather, tl.full and the like"
 Like = Tile | int | float | bool
 
 
@@ -100,7 +101,9 @@ def wrong_kind(x: Any, what: str) -> TilecTypeError:
             help="read a tile of it with tl.load",
         )
     kind = type(x).__name__
-    mend = "pass arrays as arguments of the kernel and tl.load them" if hasattr(x, "__array__") else ""
+    mend = (
+        "pass arrays as arguments of the kernel and tl.load them" if hasattr(x, "__array__") else _NUMBER_HELP
+    )
     return TilecTypeError("T304", f"{what} must be a tile or a number, not {kind}", help=mend)
 
 
@@ -182,7 +185,9 @@ def static_shape(shape: Any, what: str) -> tuple[int, ...]:
     if isinstance(shape, Tile | int | np.integer):
         shape = (shape,)
     if not isinstance(shape, tuple | list):
-        raise TilecTypeError("T307", f"{what} must be a tuple of ints, not {type(shape).__name__}")
+        raise TilecTypeError(
+            "T307", f"{what} must be a tuple of ints, not {type(shape).__name__}", help="write (4, 8)"
+        )
     found = tuple(static_int(n, f"{what}[{i}]") for i, n in enumerate(shape))
     if any(n < 1 for n in found):
         raise TilecValueError(

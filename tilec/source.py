@@ -17,6 +17,7 @@ _OURS = tuple(
     os.path.join(os.path.dirname(os.path.abspath(f)), "") for f in (__file__, tilec.ir.__file__ or __file__)
 )
 _STDLIB = os.path.join(sysconfig.get_path("stdlib"), "")
+_MAX_CHAIN = 16
 _SITE = tuple({os.path.join(sysconfig.get_path(k), "") for k in ("purelib", "platlib")})
 
 
@@ -27,7 +28,7 @@ def is_ours(file: str) -> bool:
 
 def is_library(file: str) -> bool:
     """Is this the standard library, an installed package or generated code?"""
-    return file.startswith("<frozen") or file.startswith((_STDLIB, *_SITE))
+    return file.startswith(("<frozen", "<string>")) or file.startswith((_STDLIB, *_SITE))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -75,9 +76,14 @@ def raised_by_us(trace: TracebackType | None) -> bool:
 
 
 def _chain(frames: Iterator[tuple[CodeType, int, int]], kernel_file: str) -> Loc | None:
+    users = [f for f in frames if _is_user(f[0].co_filename, kernel_file)]
+    if len(users) > _MAX_CHAIN:  # a deep recursion: both ends tell enough
+        users = users[: _MAX_CHAIN // 2] + users[-_MAX_CHAIN // 2 :]
     loc: Loc | None = None
-    for code, lasti, line in frames:
-        file = code.co_filename
-        if not is_ours(file) and (file == kernel_file or not is_library(file)):
-            loc = at(code, lasti, line, loc)
+    for code, lasti, line in users:
+        loc = at(code, lasti, line, loc)
     return loc
+
+
+def _is_user(file: str, kernel_file: str) -> bool:
+    return not is_ours(file) and (file == kernel_file or not is_library(file))

@@ -143,7 +143,7 @@ class Tracer:
         if isinstance(error, NameError):
             return self._unbound(error, loc)
         text = f"{type(error).__name__}: {error}"
-        if raised_by_us(error.__traceback__):
+        if raised_by_us(error.__traceback__) and not isinstance(error, RecursionError):
             return InternalError("X301", f"the compiler failed with {text}", loc=loc, help="please report it")
         if isinstance(error, TypeError):
             return TilecTypeError("T301", f"Python raised {text}", loc=loc, help=_TYPE_HELP)

@@ -744,3 +744,16 @@ def test_python_errors_keep_their_cause() -> None:
     with pytest.raises(TilecError) as caught:
         tilec.kernel(k).trace([F])
     assert isinstance(caught.value.__cause__, IndexError)
+
+
+def test_endless_recursion_has_a_short_chain() -> None:
+    def down(n: Any) -> Any:
+        return down(n + 1)
+
+    def k(T: tl.Tensor, n: int):
+        down(n)
+
+    with pytest.raises(TilecError, match="recursion on run-time values") as caught:
+        tilec.kernel(k).trace([I, "i32"])
+    assert caught.value.loc is not None and caught.value.loc.file == __file__
+    assert str(caught.value).count("called from") < 20
