@@ -105,8 +105,11 @@ def _scope(program: Program, block: Block, outer: frozenset[Value]) -> Iterator[
 
 
 def types(program: Program) -> Iterator[Fault]:
-    """Result types are what the type rule gives; layouts count only for convert_layout."""
-    for op in program.ops:
+    """Result types are what the type rule gives; layouts count only for convert_layout.
+
+    Ops with blocks come last: their rules read the types of what is inside.
+    """
+    for op in sorted(program.ops, key=lambda op: bool(op.blocks)):
         args = tuple(a.type if op.blocks else bare(a.type) for a in op.args)
         try:
             expected = result_types(op.name, args, op.attrs, op.blocks, op.loc)
@@ -199,7 +202,7 @@ def _put_get_release(uses: dict[str, list[Site]]) -> tuple[Site, Site, Site]:
 
 
 COMMON: tuple[Rule, ...] = (
-    known_ops, known_attributes, parameters, terminators, single_definition, scope, types, ring_operands,
+    known_ops, known_attributes, parameters, terminators, single_definition, scope, ring_operands, types,
 )  # fmt: skip
 
 FORMS: dict[str, tuple[Rule, ...]] = {

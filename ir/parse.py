@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from tilec.ir.core import Block, Kernel, Op, Value, frozen
-from tilec.ir.errors import TilecSyntaxError
+from tilec.ir.errors import TilecError, TilecSyntaxError
 from tilec.ir.loc import UNKNOWN, Loc
 from tilec.ir.ops import OPS
 from tilec.ir.types import DTYPES, ArefType, DType, TensorType, TileType, Type
@@ -111,6 +111,8 @@ class _Scanner:
         start, level = self.pos, 0
         for found in re.compile(r"->|[<>()\[\]{}\n]").finditer(self.text, start):
             token = found[0]
+            if token == "\n":
+                break
             if token == ">" and level == 0:
                 self.pos = found.start()
                 return self.text[start : self.pos].strip()
@@ -192,8 +194,8 @@ class _Values(_Scanner):
 
         try:
             return layout.Layout.parse(text)
-        except ValueError as problem:
-            raise self.error("S206", f"no layout: {text!r} ({problem})") from None
+        except TilecError:
+            raise self.error("S206", f"{text!r} is no layout") from None
 
     def type(self) -> Type:
         parsers: dict[str, Callable[[], Type]] = {

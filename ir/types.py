@@ -192,8 +192,8 @@ class ArefType:
         return sum(t.bytes for t in self.payload)
 
     def __str__(self) -> str:
-        depth = "" if self.depth is None else f", depth={self.depth}"
-        return f"aref<{', '.join(map(str, self.payload))}{depth}>"
+        depth = () if self.depth is None else (f"depth={self.depth}",)
+        return f"aref<{', '.join((*map(str, self.payload), *depth))}>"
 
 
 Type = TensorType | TileType | ArefType
