@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 
@@ -26,6 +27,36 @@ def gpu() -> Any:
     if reason is not None:
         pytest.skip(reason)
     return cuda.driver()
+
+
+class DeviceArray:
+    """A copy of a numpy array in GPU memory, with an array interface."""
+
+    def __init__(self, driver: Any, host: np.ndarray[Any, Any]) -> None:
+        self.driver, self.host = driver, host
+        from tilec.runtime import cuda
+
+        self.call = cuda._call
+        cuda._context(driver)
+        self.pointer = self.call(driver, driver.cuMemAlloc(host.nbytes))
+        self.call(driver, driver.cuMemcpyHtoD(self.pointer, host.ctypes.data, host.nbytes))
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {"shape": self.host.shape, "typestr": self.host.dtype.str, "data": (int(self.pointer), False),
+                "strides": None, "version": 3}  # fmt: skip
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        out = np.empty_like(self.host)
+        self.call(self.driver, self.driver.cuCtxSynchronize())
+        self.call(self.driver, self.driver.cuMemcpyDtoH(out.ctypes.data, self.pointer, out.nbytes))
+        return out
+
+
+@pytest.fixture(scope="session")
+def device(gpu: Any) -> Callable[[np.ndarray[Any, Any]], DeviceArray]:
+    """A function that copies a numpy array to the GPU."""
+    return lambda host: DeviceArray(gpu, host)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -142,6 +142,16 @@ def test_the_cpu_is_right_and_deterministic(prepared: Prepared, examples: Any) -
     assert same_bits(prepared.case.launch("cpu"), first)
 
 
+@pytest.mark.gpu
+def test_the_gpu_is_right(prepared: Prepared, examples: Any, gpu: Any, device: Any) -> None:
+    case = prepared.case
+    examples.poison(case.args[case.output])
+    args = [device(a) if isinstance(a, np.ndarray) else a for a in case.args]
+    case.kernel[case.grid](*args, backend="cuda", **case.meta)
+    ratio, place = examples.error_ratio(case, args[case.output].numpy())
+    assert ratio <= 1, place
+
+
 def test_products_of_gemm_and_attention_are_specialised(examples: Any) -> None:
     """Otherwise the tests above would compare one sequential program with itself."""
     seen = set()

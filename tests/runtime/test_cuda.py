@@ -71,31 +71,10 @@ def test_without_a_driver_the_error_says_what_to_do() -> None:
         cuda.launch(ADD_ONE_ARTIFACT, (1,), (np.zeros(3, np.float32), 1.0))
 
 
-class DeviceArray:
-    """Float32 memory on the GPU with an array interface."""
-
-    def __init__(self, driver: Any, host: np.ndarray[Any, Any]) -> None:
-        self.driver, self.host = driver, host
-        cuda._context(driver)
-        self.pointer = cuda._call(driver, driver.cuMemAlloc(host.nbytes))
-        cuda._call(driver, driver.cuMemcpyHtoD(self.pointer, host.ctypes.data, host.nbytes))
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        return {"shape": self.host.shape, "typestr": self.host.dtype.str, "data": (int(self.pointer), False),
-                "strides": None, "version": 3}  # fmt: skip
-
-    def numpy(self) -> np.ndarray[Any, Any]:
-        out = np.empty_like(self.host)
-        cuda._call(self.driver, self.driver.cuCtxSynchronize())
-        cuda._call(self.driver, self.driver.cuMemcpyDtoH(out.ctypes.data, self.pointer, out.nbytes))
-        return out
-
-
 @pytest.mark.gpu
-def test_a_launch_runs_on_the_gpu(gpu: Any) -> None:
+def test_a_launch_runs_on_the_gpu(gpu: Any, device: Any) -> None:
     x = np.arange(1000, dtype=np.float32)
-    array = DeviceArray(gpu, x)
+    array = device(x)
     for _ in range(2):  # the second launch reuses the module
         cuda.launch(ADD_ONE_ARTIFACT, (16,), (array, 1.0))
     np.testing.assert_array_equal(array.numpy(), x + 2)
