@@ -130,6 +130,7 @@ def _compile(fn: FunctionType, node: ast.FunctionDef) -> CodeType:
     free = [RUNTIME, *(n for n in code.co_freevars if n != RUNTIME)]
     arguments = ast.arguments([], [ast.arg(n) for n in free], None, [], [], None, [])
     factory = ast.FunctionDef("_tilec_factory", arguments, [inner], [])
+    factory.type_params = []  # type: ignore[attr-defined,unused-ignore]  # required from Python 3.12 on
     ast.copy_location(factory, node)
     module = ast.fix_missing_locations(ast.Module([factory], []))
     flags = code.co_flags & _FUTURE
@@ -176,6 +177,7 @@ def call(fn: Any) -> Any:
 
 
 def _user_function(fn: FunctionType) -> FunctionType:
+    """The captured copy of a user's function; others as they are."""
     file = fn.__code__.co_filename
     if getattr(fn, "__tilec_captured__", False) or is_ours(file):
         return fn
@@ -184,7 +186,14 @@ def _user_function(fn: FunctionType) -> FunctionType:
         tracer and is_library(tracer.file) and _package(file) == _package(tracer.file)
     ):
         return fn
+    _took_part(fn)
     return capture_helper(fn)
+
+
+def _took_part(fn: FunctionType) -> None:
+    tracer = active()
+    if tracer is not None:
+        tracer.functions.append(fn)
 
 
 def _package(file: str) -> str:
@@ -203,6 +212,7 @@ def _inlined(kernel: Any) -> Callable[..., Any]:
                     "T343", f"constexpr parameter {name!r} of {kernel.__name__} is given a run-time value",
                     help="pass a Python value or a constexpr",
                 )  # fmt: skip
+        _took_part(kernel.fn)
         return capture_kernel(kernel.fn)(*args, **kwargs)
 
     return inline

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilec import signature as sig
 from tilec.convert import capture_kernel, location
+from tilec.dependencies import outside_values, unchanged
 from tilec.ir.core import Kernel
 from tilec.ir.errors import TilecError, TilecSyntaxError, TilecTypeError, TilecValueError
 from tilec.ir.forms import verify
@@ -46,7 +47,7 @@ class KernelFunction:
         self.constexprs = tuple(p.name for p in self.params if p.kind == "constexpr")
         self.name: str = fn.__name__
         self._lock = threading.RLock()
-        self._traced: dict[Any, Kernel] = {}
+        self._traced: dict[Any, tuple[Kernel, Sequence[Any]]] = {}
         self._compiled: dict[Any, Compiled] = {}
 
     def __repr__(self) -> str:
@@ -91,7 +92,7 @@ class KernelFunction:
                 raise TilecTypeError(
                     "T363", "options are given twice", help="pass options= or single keywords"
                 )
-            return self._compile(types, constants, target, options or Options(**chosen))
+            return self._compile(self._trace(types, constants), target, options or Options(**chosen))
 
     def _specialise(
         self, signature: Sequence[Any], constexprs: Mapping[str, Any]
@@ -117,26 +118,27 @@ class KernelFunction:
     def _trace(self, types: Mapping[str, Type], constants: Mapping[str, Any]) -> Kernel:
         key = _key(types, constants)
         with self._lock:
-            if key not in self._traced:
+            if key not in self._traced or not unchanged(self._traced[key][1]):
                 arguments: dict[str, Type | Constant] = {
                     p.name: Constant(constants[p.name]) if p.name in constants else types[p.name]
                     for p in self.params
                 }
                 fn = capture_kernel(self.fn)
-                traced = trace(fn, self.name, self.fn.__code__.co_filename, arguments, location(self.fn))
+                traced, helpers = trace(
+                    fn, self.name, self.fn.__code__.co_filename, arguments, location(self.fn)
+                )
                 verify(traced)
-                self._traced[key] = traced
-            return self._traced[key]
+                seen = [(f, outside_values(f)) for f in dict.fromkeys([self.fn, *helpers])]
+                self._traced[key] = traced, seen
+            return self._traced[key][0]
 
-    def _compile(
-        self, types: Mapping[str, Type], constants: Mapping[str, Any], target: str, options: Any
-    ) -> Compiled:
+    def _compile(self, traced: Kernel, target: str, options: Any) -> Compiled:
         from tilec import driver
 
-        key = (*_key(types, constants), target, options)
+        key = traced, target, options
         with self._lock:
             if key not in self._compiled:
-                self._compiled[key] = driver.compile(self._trace(types, constants), target, options)
+                self._compiled[key] = driver.compile(traced, target, options)
             return self._compiled[key]
 
 
@@ -168,9 +170,10 @@ class Launcher:
                     "V353", f"no backend named {chosen!r}", help=f"one of {', '.join(BACKENDS)}"
                 )
             grid = resolve_grid(self.grid, constants)
+            traced = kernel._trace(types, constants)
             run(
-                chosen, lambda where, extra: kernel._compile(types, constants, where, extra),
-                kernel._trace(types, constants), grid, list(values.values()),
+                chosen, lambda where, extra: kernel._compile(traced, where, extra),
+                traced, grid, list(values.values()),
                 num_threads=num_threads, target=target, options=options, stream=stream,
             )  # fmt: skip
 

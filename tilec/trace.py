@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from tilec.ir.core import Block, Kernel, Op, Value
@@ -60,6 +61,8 @@ class Tracer:
         self.name, self.file = name, file
         self.stack: list[Region] = [Region("the kernel", UNKNOWN)]
         self.count = 0
+        # User functions that took part: a kept trace depends on what they read.
+        self.functions: list[FunctionType] = []
         # (function, variable) -> why the variable has no value.
         self.lost: dict[tuple[str, str], str] = {}
 
@@ -203,8 +206,8 @@ def open_region(tracer: Tracer, what: str) -> Iterator[Region]:
 
 def trace(
     fn: Callable[..., Any], name: str, file: str, arguments: dict[str, Type | Constant], loc: Loc
-) -> Kernel:
-    """Call ``fn`` (already captured) and give the TILE kernel it records.
+) -> tuple[Kernel, list[FunctionType]]:
+    """Call ``fn`` (already captured) and give the TILE kernel it records, and the helpers it calls.
 
     ``arguments`` has one entry per parameter of ``fn``: a type for a run-time
     argument, a `Constant` for a compile-time one.
@@ -223,7 +226,7 @@ def trace(
         handle = TensorArg if isinstance(what, TensorType) else Tile
         values[key] = handle(tracer, tracer.region, params[-1])
     tracer.run(fn, (), values)
-    return Kernel(name, tuple(params), tracer.region.close((), loc))
+    return Kernel(name, tuple(params), tracer.region.close((), loc)), tracer.functions
 
 
 class Constant:

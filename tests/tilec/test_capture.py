@@ -648,3 +648,41 @@ def test_trace_is_deterministic() -> None:
         return k
 
     assert len({print_kernel(make().trace(["i32[1]", "i32"])) for _ in range(3)}) == 1
+
+
+FACTOR = 2
+
+
+def scaled(v: Any) -> Any:
+    return v * FACTOR
+
+
+def test_a_changed_global_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    @tilec.kernel
+    def k(T: tl.Tensor):
+        put(T, 0, scaled(3))
+
+    out = ints()
+    run(k, out)
+    assert out[0] == 6
+    assert k.trace(["i32[1]"]) is k.trace(["i32[1]"])
+    monkeypatch.setattr(__import__("sys").modules[__name__], "FACTOR", 5)
+    run(k, out)
+    assert out[0] == 15
+
+
+def test_a_changed_closure_is_seen() -> None:
+    value, helper = 1, lambda v: v + 1
+
+    @tilec.kernel
+    def k(T: tl.Tensor):
+        put(T, 0, helper(value))
+
+    out = ints()
+    run(k, out)
+    value = 2
+    run(k, out)
+    assert out[0] == 3
+    helper = lambda v: v * 10  # noqa: E731
+    run(k, out)
+    assert out[0] == 20
