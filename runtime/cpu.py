@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from math import prod
 from typing import Any
 
@@ -18,6 +17,7 @@ from tilec.backends.artifact import CpuArg, CpuProgram
 from tilec.ir.errors import InternalError, TilecTypeError, TilecValueError
 from tilec.ir.types import dtype_of
 from tilec.runtime.arrays import require_writable, view
+from tilec.runtime.config import config
 
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 _lock = threading.Lock()
@@ -27,12 +27,10 @@ _local = threading.local()
 
 def default_threads() -> int:
     """TILEC_NUM_THREADS, or the number of cores this process may use."""
-    wanted = os.environ.get("TILEC_NUM_THREADS")
-    if wanted is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not wanted.isdigit() or int(wanted) < 1:
-        raise TilecValueError("V202", f"TILEC_NUM_THREADS is {wanted!r}", help="set it to a positive integer")
-    return int(wanted)
+    wanted = config().num_threads
+    if wanted is not None:
+        return wanted
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load(program: CpuProgram) -> Loaded:
@@ -155,8 +153,8 @@ def _check(spec: CpuArg, array: np.ndarray[Any, Any]) -> None:
         require_writable(array, spec.name)
 
 
-@cache
 def _machine() -> Any:
+    """A target machine for this host. An engine frees its machine: each needs its own."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features()

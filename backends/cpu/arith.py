@@ -11,7 +11,7 @@ from typing import Any
 
 from tilec.backends.cpu import math
 from tilec.backends.cpu.floats import narrow, round_to_odd, widen
-from tilec.backends.cpu.lanes import F64, Lanes, is_small, register
+from tilec.backends.cpu.lanes import F64, I64, Lanes, is_small, register
 from tilec.ir.types import DType, float32, float64
 
 Rule = Callable[..., Any]
@@ -193,5 +193,19 @@ def _fma(e: Lanes, t: DType, a: Any, b: Any, c: Any) -> Any:
     if not is_small(t):
         return e.intrinsic("fma", a, b, c)
     a, b, c = (e.b.fpext(widen(e, v, t), e.vec(F64)) for v in (a, b, c))
-    # The fused operation in float64 loses less than rounding to odd can see.
-    return narrow(e, round_to_odd(e, e.intrinsic("fma", a, b, c)), t)
+    # The product is exact in float64.
+    return narrow(e, round_to_odd(e, _sum_to_odd(e, e.b.fmul(a, b), c)), t)
+
+
+def _sum_to_odd(e: Lanes, a: Any, b: Any) -> Any:
+    """a + b of float64, rounded to odd: Knuth's two-sum gives what nearest rounding lost."""
+    total = e.b.fadd(a, b)
+    part = e.b.fsub(total, a)
+    rest = e.b.fadd(e.b.fsub(a, e.b.fsub(total, part)), e.b.fsub(b, part))
+    word, one, zero = e.vec(I64), e.const(I64, 1), e.const(F64, 0.0)
+    bits = e.b.bitcast(total, word)
+    lost = e.b.fcmp_ordered("!=", rest, zero)
+    even = e.b.icmp_unsigned("==", e.b.and_(bits, one), e.const(I64, 0))
+    away = e.b.icmp_signed(">=", e.b.xor(bits, e.b.bitcast(rest, word)), e.const(I64, 0))
+    moved = e.b.add(bits, e.b.select(away, one, e.const(I64, -1)))
+    return e.b.bitcast(e.b.select(e.b.and_(lost, even), moved, bits), e.vec(F64))

@@ -13,7 +13,16 @@ from tilec.backends.cpu.arith import apply
 from tilec.backends.cpu.lanes import I64, Lanes, element_constant, storage
 from tilec.backends.cpu.rules import emits
 from tilec.backends.cpu.tiles import (
-    At, Code, Coord, Lazy, Tensor, from_memory, load, store, tile_type, to_memory,
+    At,
+    Code,
+    Coord,
+    Lazy,
+    Tensor,
+    from_memory,
+    load,
+    store,
+    tile_type,
+    to_memory,
 )  # fmt: skip
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Op, Value

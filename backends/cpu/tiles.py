@@ -91,7 +91,7 @@ class Code:
     @contextmanager
     def frame(self, block: Block) -> Iterator[None]:
         """Count the uses of the block's own values while its code is generated."""
-        counts = {v: 0 for v in (*block.params, *(r for op in block.ops for r in op.results))}
+        counts = dict.fromkeys((*block.params, *(r for op in block.ops for r in op.results)), 0)
         for op in block.ops:
             inner = {v for blk in op.blocks for v in free_values(blk)}
             for value in (*op.args, *inner):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from tilec.backends.cpu import CpuTarget, compile_kernel
 from tilec.ir.core import Block, Kernel, Value
 from tilec.ir.interp import interpret
 from tilec.ir.ops import make
-from tilec.ir.types import DType, TensorType, TileType, dtype_of, int32, scalar
+from tilec.ir.types import DType, TileType, dtype_of, int32, scalar
 from tilec.runtime.arrays import tensor_type
 from tilec.runtime.cpu import Loaded, load
 
@@ -76,11 +76,21 @@ def both(
     target: CpuTarget | None = None,
 ) -> tuple[list[Any], list[Any]]:
     """The arguments after a run on the CPU, and after the interpreter."""
-    found, expected = ([a.copy(order="K") if isinstance(a, np.ndarray) else a for a in args] for _ in "ab")
-    made = kernel(args, build)
-    load(compile_kernel(made, target)).launch(grid, values(found), threads)
-    interpret(made, grid, values(expected))
-    return found, expected
+    return next(runs([args], build, grid, threads, target))
+
+
+def runs(
+    calls: Sequence[Sequence[Any]], build: Callable[..., Any], grid: Sequence[int] = (1,), threads: int = 1,
+    target: CpuTarget | None = None,
+) -> Iterator[tuple[list[Any], list[Any]]]:
+    """`both` for several lists of arguments of the same types, compiled once."""
+    made = kernel(calls[0], build)
+    code = load(compile_kernel(made, target))
+    for args in calls:
+        found, expected = ([a.copy(order="K") if isinstance(a, np.ndarray) else a for a in args] for _ in "ab")
+        code.launch(grid, values(found), threads)
+        interpret(made, grid, values(expected))
+        yield found, expected
 
 
 def load_all(body: Body, t: Value, shape: Sequence[int]) -> Value:
@@ -125,6 +135,3 @@ def samples(dtype: DType, n: int, seed: int = 0) -> Array:
     with np.errstate(all="ignore"):
         raw[: len(special)] = np.array(special, np.float64 if dtype.is_float else None).astype(dtype.np)
     return rng.permutation(raw)
-
-
-__all__ = ["TensorType"]

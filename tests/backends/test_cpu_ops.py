@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from cpu_kit import assert_same, both, load_all, samples, store_all
 
 from tilec.backends.cpu import CpuTarget
