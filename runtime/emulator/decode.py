@@ -25,11 +25,12 @@ from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.strand import Strand
 
 TABLE: dict[str, Builder] = {
-    **alu.TABLE, **compare.TABLE, **floats.TABLE, **memory.TABLE, **warp.TABLE, **mbarrier.TABLE, **barrier.TABLE,
-    **tma.TABLE, **tensormap.TABLE, **tensorcore.TABLE, **wgmma.TABLE,
+    **alu.TABLE, **compare.TABLE, **floats.TABLE, **memory.TABLE, **warp.TABLE, **mbarrier.TABLE,
+    **barrier.TABLE, **tma.TABLE, **tensormap.TABLE, **tensorcore.TABLE, **wgmma.TABLE,
 }  # fmt: skip
 _FLOAT_TYPES = frozenset(("f16", "f16x2", "bf16", "bf16x2", "f32", "f64"))
 _CONTROL = ("bra", "brx", "ret", "exit")
+_EFFECT = ("st", "red", "atom", "cp", "mbarrier", "bar", "barrier", "wgmma", "setmaxnreg", "stmatrix")
 _COLLECTIVE = ("shfl", "vote", "redux", "elect", "match", "bar", "barrier")
 
 
@@ -68,6 +69,7 @@ def _op(program: Program, inst: Instruction, join: bool) -> Op:
         join=join or aligned or base in _COLLECTIVE or (base == "mbarrier" and "wait" in inst.opcode),
         whole=aligned and inst.pred is None,
         group=is_wgmma,
+        effect=base in _EFFECT and "_wait" not in inst.opcode,
     )
     read, written = registers_of(program, inst)
     op.touches = frozenset(read | written) & frozenset(program.watched)

@@ -36,7 +36,6 @@ class Machine:
     seed: int = 0
     registers: int = 0
     strict: bool = True
-    max_steps: int = 50_000_000
     now: int = 0
     reports: list[Report] = field(default_factory=list)
     cluster_ctas: list[Cta] = field(default_factory=list)

@@ -51,7 +51,8 @@ SPECIAL_64 = ("%clock64", "%globaltimer")
 class Op:
     """One instruction ready to run. ``join``: strands of a warp may meet here. ``whole``: it
     needs all live threads of its warps (``group``: of its warpgroups) at once. ``watched``:
-    rows it writes that some wgmma uses. ``targets``: where it branches to (empty: it ends
+    rows it writes that some wgmma uses. ``effect``: others can notice that it ran.
+    ``targets``: where it branches to (empty: it ends
     the thread), chosen by ``index`` for brx.idx."""
 
     inst: Instruction
@@ -63,6 +64,7 @@ class Op:
     group: bool = False
     touches: frozenset[int] = frozenset()
     watched: tuple[int, ...] = ()
+    effect: bool = False
     targets: tuple[int, ...] | None = None
     index: Callable[[Strand], Array] | None = None
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tilec.runtime.emulator.machine import Machine
 
 _BUDGET = 20_000
-_FRUITLESS = 100_000
+_QUIET = 1_000_000
 _PART = 0.2
 
 
@@ -26,7 +26,7 @@ class Scheduler:
         self.machine = machine
         self.code = machine.program.code
         self.random = machine.mode == "random"
-        self.fruitless = 0
+        self.last_effect = machine.now
 
     def run(self) -> None:
         """Until no strand is left. DeadlockError if none can go on."""
@@ -41,6 +41,8 @@ class Scheduler:
 
     def _choose(self, strands: list[Strand]) -> Strand | None:
         """The next strand; None after an asynchronous operation had to act instead."""
+        if self.machine.now - self.last_effect > _QUIET:
+            raise self.machine.deadlock(strands, f"{_QUIET} instructions without any effect:")
         ready = [s for s in strands if s.wait is None or s.wait.ready()]
         fresh = [s for s in ready if not s.spun]
         if fresh:
@@ -49,9 +51,6 @@ class Scheduler:
             return None
         if not ready:
             raise self.machine.deadlock(strands, "no thread can go on:")
-        self.fruitless += 1
-        if self.fruitless > _FRUITLESS:
-            raise self.machine.deadlock(strands, "threads poll, and nothing changes:")
         for s in ready:
             s.spun = False
         return None
@@ -141,7 +140,8 @@ class Scheduler:
         return self._wait(s, wait)
 
     def _note(self, part: Strand, op: Op) -> None:
-        self.fruitless = 0
+        if op.effect:
+            self.last_effect = self.machine.now
         for row in op.watched:
             for group in part.groups():
                 part.cta.warpgroups[int(group)].unfenced.add(row)
