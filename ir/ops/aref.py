@@ -58,7 +58,7 @@ def _infer_put(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Ty
     family="aref",
 )
 def _put(rt: Any, node: Op, ring: Any, *values: Any) -> Generator[Any, None, Any]:
-    """(ring, tiles...): wait for an empty slot, write it, signal full."""
+    """Wait for an empty slot, write it, signal full."""
     slot = yield from ring.put_enter(node)
     ring.write(slot, values)
     yield
@@ -71,7 +71,7 @@ def _infer_get(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Ty
 
 @op("aref.get", _infer_get, ("ring",), effect="sync", forms=RINGS, optional={"group": ""}, family="aref")
 def _get(rt: Any, node: Op, ring: Any) -> Generator[Any, None, Any]:
-    """(ring): wait for a full slot and borrow it until `aref.release`."""
+    """Wait for a full slot and borrow it until `aref.release`."""
     tiles = yield from ring.get(node, rt.group)
     return tiles
 
@@ -86,7 +86,7 @@ def _infer_release(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tupl
     optional={"keep": 0, "group": ""},
 )  # fmt: skip
 def _release(rt: Any, node: Op, ring: Any) -> Generator[Any, None, Any]:
-    """(ring): give back the oldest borrowed slots until at most ``keep`` are held."""
+    """Give back the oldest borrowed slots until at most ``keep`` are held."""
     yield
     ring.release(node, rt.group, node.attrs.get("keep", 0))
 

@@ -196,7 +196,10 @@ def _infer_cast(args: Args, attrs: Mapping[str, Any], blocks: tuple[Block, ...])
 
 @op("cast", _infer_cast, ("x",), attrs=("dtype",), family="cast")
 def _cast(rt: Any, node: Op, x: Array) -> Array:
-    """Convert: floats round to nearest even; float to int truncates and saturates, NaN gives 0."""
+    """Convert: floats round to nearest even; float to int truncates and saturates, NaN gives 0.
+
+    Too large a number becomes infinity, or NaN in float8_e4m3, which has none.
+    """
     return convert(x, node.attrs["dtype"])
 
 

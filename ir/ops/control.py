@@ -49,7 +49,7 @@ def _infer_for(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Ty
     optional={"stages": None, "specialize": None, "unroll": None},
 )  # fmt: skip
 def _for(rt: Any, node: Op, start: Any, stop: Any, step: Any, *carried: Any) -> Generator[Any, None, Any]:
-    """(start, stop, step, carried...): Python's range; the block takes (i, carried...)."""
+    """Python's range; the block takes (i, carried...)."""
     (body,) = node.blocks
     dtype = start.dtype
     for i in range(int(start), int(stop), int(step)):
@@ -68,7 +68,7 @@ def _infer_while(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[
 
 @op("while", _infer_while, ("carried...",), effect="control", blocks=2, family="control")
 def _while(rt: Any, node: Op, *carried: Any) -> Generator[Any, None, Any]:
-    """(carried...): the first block yields the condition, the second the next values."""
+    """The first block yields the condition, the second the next values."""
     cond, body = node.blocks
     while True:
         (more,) = yield from rt.run_block(cond, carried)
@@ -91,7 +91,7 @@ def _infer_if(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Typ
 
 @op("if", _infer_if, ("cond",), effect="control", blocks=2, family="control")
 def _if(rt: Any, node: Op, cond: Any) -> Generator[Any, None, Any]:
-    """(condition): runs the first block if true, else the second."""
+    """Runs the first block if true, else the second."""
     result = yield from rt.run_block(node.blocks[0 if cond else 1], ())
     return result
 

@@ -152,7 +152,7 @@ def _infer_gather(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple
 
 @op("gather", _infer_gather, ("T", "indices...", "mask", "other"), effect="read", family="memory")
 def _gather(rt: Any, node: Op, t: Array, *rest: Array) -> Array:
-    """(T, index per dimension..., mask, other): T at the indices, other where masked or outside."""
+    """T at the indices, other where masked or outside."""
     *indices, mask, other = rest
     ok = _inside(t, indices) & mask
     safe = tuple(np.where(ok, i, 0) for i in indices)
@@ -178,7 +178,7 @@ def _infer_scatter(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tupl
 
 @op("scatter", _infer_scatter, ("T", "indices...", "value", "mask"), effect="write", family="memory")
 def _scatter(rt: Any, node: Op, t: Array, *rest: Array) -> None:
-    """(T, index per dimension..., value, mask): write; equal indices in one tile: any one wins."""
+    """Write; equal indices in one tile: any one wins."""
     *indices, value, mask = rest
     ok = _inside(t, indices) & mask
     t[tuple(i[ok] for i in indices)] = value[ok]
@@ -203,7 +203,7 @@ def _infer_atomic(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple
     family="memory",
 )
 def _atomic(rt: Any, node: Op, t: Array, *rest: Array) -> Array:
-    """(T, index per dimension..., value, mask): update one by one; gives the old values (0 if none)."""
+    """Update one by one; gives the old values (0 if none)."""
     *indices, value, mask = rest
     ok = _inside(t, indices) & mask
     old = np.zeros(value.shape, t.dtype)
