@@ -64,7 +64,10 @@ def compile(
 
     with _spinner(f"compiling {spec} for {target}"):
         compiled = _compile(spec, target, signature, defines)
-        paths = write_stages(compiled, output)
+        try:
+            paths = write_stages(compiled, output)
+        except OSError as error:
+            raise click.ClickException(f"cannot write to {output}: {error.strerror}") from None
     if format_ == "json":
         click.echo(
             json.dumps({"files": [str(p) for p in paths], "log": compiled.log, "notes": compiled.notes})

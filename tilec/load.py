@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import click
 
 from tilec.ir.core import Kernel
+from tilec.ir.errors import TilecError
 from tilec.ir.forms import verify
 from tilec.ir.text import parse_kernel
 from tilec.kernel import KernelFunction
@@ -39,8 +41,14 @@ def load_module(path: Path) -> ModuleType:
         raise click.UsageError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    with _first_on_path(path.resolve().parent):
-        spec.loader.exec_module(module)
+    try:
+        with _first_on_path(path.resolve().parent):
+            spec.loader.exec_module(module)
+    except TilecError:
+        raise
+    except Exception:
+        reason = traceback.format_exc(limit=-1).partition("\n")[2]
+        raise click.ClickException(f"{path} cannot be imported:\n{reason}") from None
     return module
 
 
@@ -62,7 +70,7 @@ def load_kernel(spec: str, signature: str | None, defines: Sequence[str]) -> Ker
     """The TILE kernel that the command line names. Raises click.UsageError for a wrong name."""
     path, name = split_spec(spec)
     if path.suffix == ".tile":
-        kernel = parse_kernel(path.read_text(encoding="utf-8"), str(path))
+        kernel = parse_kernel(path.read_text(encoding="utf-8", errors="replace"), str(path))
         verify(kernel)
         return kernel
     found = kernels_of(load_module(path))

@@ -104,6 +104,31 @@ def test_wrong_use_has_code_2(arguments: tuple[str, ...]) -> None:
     assert "Error" in result.output
 
 
+@pytest.mark.parametrize("text", ["def f(:", "import nothing_of_this_name", "1 / 0"])
+def test_a_file_that_cannot_be_imported_is_told_without_our_frames(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text(text)
+    result = tilec("run", str(path))
+    assert result.exit_code == 1
+    assert "bad.py" in result.output
+    assert "load.py" not in result.output
+    assert "Error:" in result.output
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = tilec("compile", ADD, "--target", "cpu", "--signature", F32, "-o", str(tmp_path / "file"))
+    assert result.exit_code == 1
+    assert "cannot write" in result.output
+
+
+def test_a_broken_tile_file_is_told_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "x.tile").write_bytes(b"tilec.kernel @x form=tile () {\n  %0 = nothing\xff\n}\n")
+    result = tilec("ir", str(tmp_path / "x.tile"))
+    assert result.exit_code == 1
+    assert "x.tile:2" in result.output
+
+
 def test_a_target_without_a_backend_says_what_exists() -> None:
     result = tilec("ir", ADD, "--signature", F32, "--target", "sm_100a")
     assert result.exit_code == 1
