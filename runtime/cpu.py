@@ -135,7 +135,8 @@ def _number(spec: CpuArg, arg: Any) -> int:
         if raw.shape != ():
             raise TypeError("not a scalar")
     except (OverflowError, TypeError, ValueError) as error:
-        raise TilecTypeError("T211", f"argument {spec.name!r}: {arg!r} is no {spec.dtype} ({error})") from None
+        message = f"argument {spec.name!r}: {arg!r} is no {spec.dtype} ({error})"
+        raise TilecTypeError("T211", message) from None
     return int.from_bytes(raw.tobytes(), "little" if np.little_endian else "big")
 
 

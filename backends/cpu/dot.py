@@ -139,20 +139,17 @@ def _block(
     def at(row: Any, column: Any, lane: bool) -> At:
         return (Coord(row), Coord(column, lane))
 
-    spots = [
-        (loops.add(code.b, i, r), loops.add(code.b, j, v * lanes)) for r in range(count) for v in range(vectors)
-    ]
+    tops = [loops.add(code.b, i, r) for r in range(count)]
+    lefts = [loops.add(code.b, j, v * lanes) for v in range(vectors)]
+    spots = [(row, column) for row in tops for column in lefts]
     none = e.splat_constant(element_constant(c.type.dtype, 0))
     start = [none if zero else code.read(c.buffer, c.type, at(*s, lanes > 1), e) for s in spots]
 
     def step(k: Any, sums: list[Any]) -> list[Any]:
-        row = [
-            code.read(b.buffer, b.type, at(k, loops.add(code.b, j, v * lanes), lanes > 1), e)
-            for v in range(vectors)
-        ]
+        row = [code.read(b.buffer, b.type, at(k, left, lanes > 1), e) for left in lefts]
         out = []
-        for r in range(count):
-            x = e.splat(code.read(a.buffer, a.type, at(loops.add(code.b, i, r), k, False), one))
+        for r, top in enumerate(tops):
+            x = e.splat(code.read(a.buffer, a.type, at(top, k, False), one))
             for v in range(vectors):
                 out.append(_accumulate(e, c.type.dtype, x, row[v], sums[r * vectors + v]))
         return out

@@ -59,14 +59,16 @@ def is_small(dtype: DType) -> bool:
 def scalar_constant(type_: Any, value: Any) -> Any:
     """A constant of an LLVM scalar type."""
     if type_ in (F16, F32, F64):
-        narrow = {F16: np.float16, F32: np.float32, F64: np.float64}[type_](value)
-        bits = struct.unpack("<Q", struct.pack("<d", float(narrow)))[0]
-        return Literal(type_, f"0x{bits:016X}") if type_ != F16 else _half(narrow)
+        return Literal(type_, _float_text(type_, value))
     return ir.Constant(type_, int(value) & ((1 << type_.width) - 1) if type_.width > 1 else bool(value))
 
 
-def _half(value: np.float16) -> Any:
-    return Literal(F16, f"0xH{int(value.view(np.uint16)):04X}")
+def _float_text(type_: Any, value: Any) -> str:
+    """LLVM writes halves as their bits, and floats as the bits of the double."""
+    if type_ == F16:
+        return f"0xH{int(np.float16(value).view(np.uint16)):04X}"
+    double = float(np.float32(value)) if type_ == F32 else float(value)
+    return f"0x{struct.unpack('<Q', struct.pack('<d', double))[0]:016X}"
 
 
 def element_constant(dtype: DType, value: Any) -> Any:

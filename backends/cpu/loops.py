@@ -64,7 +64,8 @@ def loop(
     following = b.add(index, I64(step))
     latch = b.block
     b.branch(head)
-    for phi, first, later in zip([index, *carried], [i64(start), *initial], [following, *values], strict=True):
+    firsts, laters = [i64(start), *initial], [following, *values]
+    for phi, first, later in zip([index, *carried], firsts, laters, strict=True):
         phi.add_incoming(first, before)
         phi.add_incoming(later, latch)
     b.position_at_end(after)

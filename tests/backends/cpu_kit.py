@@ -87,10 +87,23 @@ def runs(
     made = kernel(calls[0], build)
     code = load(compile_kernel(made, target))
     for args in calls:
-        found, expected = ([a.copy(order="K") if isinstance(a, np.ndarray) else a for a in args] for _ in "ab")
+        found, expected = _copies(args), _copies(args)
         code.launch(grid, values(found), threads)
         interpret(made, grid, values(expected))
         yield found, expected
+
+
+def _copies(args: Sequence[Any]) -> list[Any]:
+    return [twin(a) if isinstance(a, np.ndarray) else a for a in args]
+
+
+def twin(a: Array) -> Array:
+    """A copy with the same strides, in a copy of all the memory around it (its ``base``)."""
+    owner = a if a.base is None else a.base
+    assert isinstance(owner, np.ndarray)
+    memory = owner.ravel(order="K").view(np.uint8).copy()
+    offset = a.ctypes.data - owner.ctypes.data
+    return np.ndarray(a.shape, a.dtype, memory, offset, a.strides)
 
 
 def load_all(body: Body, t: Value, shape: Sequence[int]) -> Value:

@@ -86,7 +86,8 @@ def test_small_floats_round_once(name: str, small: str) -> None:
 @pytest.mark.parametrize("dtype", [float32, float64], ids=str)
 def test_pow(dtype: Any) -> None:
     rng = np.random.default_rng(0)
-    a, b = (np.abs(rng.standard_normal(301)) * 3).astype(dtype.np), (rng.standard_normal(301) * 5).astype(dtype.np)
+    a = (np.abs(rng.standard_normal(301)) * 3).astype(dtype.np)
+    b = (rng.standard_normal(301) * 5).astype(dtype.np)
     a[:4], b[:4] = [0, 1, np.inf, np.nan], [0, np.nan, 0, 0]
 
     def build(body: Any, out: Any, x: Any, y: Any) -> None:
