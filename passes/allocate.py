@@ -184,6 +184,8 @@ def scratch_bytes(op: Op) -> int:
         return padded_bytes(_tile(op.args[0]))
     if op.name == "reshape" and not is_relabelling(_tile(op.args[0]).shape, _tile(op.result).shape):
         return _tile(op.args[0]).bytes
+    if op.name == "atomic":
+        return padded_bytes(_tile(op.result))
     if op.name == "reduce":
         return _reduce_bytes(op)
     return 0

@@ -20,7 +20,7 @@ from typing import Any
 
 from tilec.backends.artifact import TensorMap
 from tilec.backends.ptx.liveness import deaths, op_uses
-from tilec.ir.core import Block, Kernel, Op, Value
+from tilec.ir.core import Block, Kernel, Op, Value, walk
 from tilec.ir.errors import InternalError, UnsupportedError
 from tilec.ir.layout import LANE_BITS, Layout, scalar
 from tilec.ir.loc import located
@@ -101,6 +101,12 @@ class Emitter:
         self.maps: dict[TensorMap, Sym] = {}
         self._deaths = deaths(kernel.body)
         self._holders: Counter[Reg] = Counter()
+        self._moved: set[Value] = set()
+        self.constants = {
+            op.result: op.attrs["value"]
+            for op in walk(kernel.body)
+            if op.name == "const" and not op.attrs["shape"]
+        }
         self._caches: list[dict[Hashable, Any]] = [{}]
 
     # Instructions.
@@ -188,6 +194,8 @@ class Emitter:
         """
         source = self.fragment(value)
         if self.dies(value) and self._exclusive(value, source):
+            self._moved.add(value)
+            self._holders.subtract(source.regs)
             return source
         regs = tuple(self.copy(r, register_type(source.dtype)) for r in source.regs)
         return replace(source, regs=regs)
@@ -236,8 +244,13 @@ class Emitter:
 
     def _release(self, value: Value) -> None:
         bound = self.env.get(value)
-        if isinstance(bound, Fragment):
+        if isinstance(bound, Fragment) and value not in self._moved:
             self._holders.subtract(set(bound.regs))
+
+    def free(self, regs: Iterable[Reg]) -> None:
+        """Forget who holds registers: all of them are dead."""
+        for reg in regs:
+            self._holders[reg] = 0
 
     @contextmanager
     def scope(self) -> Iterator[None]:

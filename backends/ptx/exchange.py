@@ -88,16 +88,24 @@ def stored(e: Emitter, dtype: DType, reg: Reg) -> tuple[Reg, str]:
     return reg, f"b{dtype.bits}" if suffix[0] in "su" else suffix
 
 
-def load(
-    e: Emitter, dtype: DType, opcode: str, where: Addr, guard: Reg | None, other: Reg | None = None
-) -> Reg:
-    """One element from memory; where ``guard`` is false ``other`` (None: 0)."""
+def load(e: Emitter, dtype: DType, opcode: str, where: Addr, guard: Reg | None) -> Reg:
+    """One element from memory; 0 where ``guard`` is false."""
+    into = e.reg(register_type(dtype))
+    load_into(e, dtype, into, opcode, where, guard)
+    return into
+
+
+def load_into(
+    e: Emitter, dtype: DType, into: Reg, opcode: str, where: Addr, guard: Reg | None, other: Reg | None = None
+) -> None:
+    """Set a register to an element in memory, or where ``guard`` is false to ``other`` (None: 0)."""
     kind = "b32" if dtype.kind == "bool" else register_type(dtype)
-    into = e.reg(kind)
+    cell = e.reg(kind) if dtype.kind == "bool" else into
     if guard is not None:
-        e.emit(f"mov.{kind}", into, _other(e, dtype, other))
-    e.emit(f"{opcode}.{memory_type(dtype)}", into, where, pred=guard)
-    return e.make("pred", "setp.ne.s32", into, Int(0)) if dtype.kind == "bool" else into
+        e.emit(f"mov.{kind}", cell, _other(e, dtype, other))
+    e.emit(f"{opcode}.{memory_type(dtype)}", cell, where, pred=guard)
+    if dtype.kind == "bool":
+        e.emit("setp.ne.s32", into, cell, Int(0))
 
 
 def _other(e: Emitter, dtype: DType, other: Reg | None) -> Reg | Int:

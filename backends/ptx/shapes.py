@@ -42,7 +42,7 @@ def _broadcast(e: Emitter, op: Op) -> None:
     if not source.shape:
         e.bind_regs(op.result, source.regs * layout.registers)
         return
-    place = {c: r for c, r in zip(source.layout.register_coords(), source.regs, strict=True)}
+    place = dict(zip(source.layout.register_coords(), source.regs, strict=True))
     stretched = [n == 1 for n in source.shape]
     regs = []
     for coords in layout.register_coords():
