@@ -123,7 +123,9 @@ def _span(array: Any) -> Any:
         )
     extent = sum((n - 1) * s // array.itemsize for n, s in zip(array.shape, array.strides, strict=True))
     count = extent + 1 if array.size else 0
-    return np.lib.stride_tricks.as_strided(array, (count,), (array.itemsize,))
+    # As integers, because as_strided does not take every dtype of ml_dtypes.
+    cells = array.view(f"u{array.itemsize}")
+    return np.lib.stride_tricks.as_strided(cells, (count,), (array.itemsize,))
 
 
 def _raw(flat: Any) -> bytes:
