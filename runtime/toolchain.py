@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 from tilec.ir.errors import InternalError, UnsupportedError
-from tilec.ir.loc import UNKNOWN, Loc
+from tilec.ir.loc import Loc
 from tilec.runtime.config import config
 
 _WHEELS = {
@@ -193,11 +193,11 @@ def _refused(ptx: str, messages: tuple[Message, ...], output: str) -> InternalEr
     return InternalError("X410", f"ptxas: {first.text}{where}", loc=source_of(ptx, first.line))
 
 
-def source_of(ptx: str, line: int) -> Loc:
-    """The kernel source of a PTX line, by the .loc above it; UNKNOWN where there is none."""
+def source_of(ptx: str, line: int) -> Loc | None:
+    """The kernel source of a PTX line, by the .loc above it; None where there is none."""
     names = {int(n): name for n, name in re.findall(r'\.file\s+(\d+)\s+"([^"]*)"', ptx)}
     for text in reversed(ptx.splitlines()[:line]):
         found = re.match(r"\s*\.loc\s+(\d+)\s+(\d+)\s+(\d+)", text)
         if found:
             return Loc(names.get(int(found[1]), "<unknown>"), int(found[2]), max(int(found[3]) - 1, 0))
-    return UNKNOWN
+    return None

@@ -98,7 +98,7 @@ def _encode_small(x: Array, f: Format) -> Array:
     magnitude = np.abs(np.where(np.isnan(x), 0.0, x))
     finite = np.where(np.isinf(magnitude), 0.0, magnitude)
     _, exponent = np.frexp(finite)
-    exponent = np.maximum(exponent - 1, 1 - f.bias)
+    exponent = np.where(finite == 0, 1 - f.bias, np.maximum(exponent - 1, 1 - f.bias))
     mantissa = np.rint(np.ldexp(finite, f.mantissa - exponent)).astype(np.int64)
     bits = mantissa + ((exponent + f.bias - 1) << f.mantissa)
     bits = np.where(np.isinf(magnitude), ((1 << f.exponent) - 1) << f.mantissa, bits)
