@@ -151,7 +151,8 @@ def conversions(b: Bench) -> None:
         ("cvt.f32.bf16", b.f, b.h), ("cvt.rna.tf32.f32", b.r, b.f), ("cvt.rn.tf32.f32", b.r, b.f),
         ("cvt.rzi.s32.f32", b.r, b.f), ("cvt.rn.f32.s32", b.f, b.r), ("cvt.rmi.f32.f32", b.f, b.x),
         ("cvt.u64.u32", b.d, b.r), ("cvt.s64.s32", b.d, b.r), ("cvt.u32.u64", b.r, b.d),
-        ("cvt.u32.u8", b.r, b.s), ("cvt.s32.s8", b.r, b.s), ("cvt.rn.f64.s64", b.w, b.d), ("cvt.f64.f32", b.w, b.f),
+        ("cvt.u32.u8", b.r, b.s), ("cvt.s32.s8", b.r, b.s), ("cvt.rn.f64.s64", b.w, b.d),
+        ("cvt.f64.f32", b.w, b.f),
         ("cvt.rn.f32.f64", b.f, b.w), ("cvt.sat.u8.s32", b.r, b.s), ("cvt.rn.bf16.f16", b.h, b.g),
         ("cvt.rn.f16.u8", b.h, b.r), ("cvt.rzi.s32.bf16", b.r, b.h),
     ):  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from ptx_kit import TID, apply, builder, index, pointer, run
+from emulator_kit import TID, apply, builder, index, pointer, run
 
 from tilec.ir.ptx import addr
 from tilec.ir.ptx.module import Not, Pair, Reg

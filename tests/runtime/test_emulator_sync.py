@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ptx_kit import MODES, TID, builder, index, once, pointer, run, shared, wait
+from emulator_kit import MODES, TID, builder, index, once, pointer, run, shared, wait
 
 from tilec.ir.errors import DeadlockError, RaceError, UnsupportedError
 from tilec.ir.loc import Loc

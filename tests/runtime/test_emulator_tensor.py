@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from ptx_kit import MODES, TID, Map, builder, index, once, pointer, run, shared, tensor_map, wait
+from emulator_kit import MODES, TID, Map, builder, index, once, pointer, run, shared, tensor_map, wait
 
 from tilec.ir.ptx import addr, tensor_addr
 from tilec.runtime.emulator import fragments, tensorcore, tensormap
@@ -149,7 +149,7 @@ def test_tma_copies_a_ragged_box(mode, seed, swizzle):
 
 def _run_with_target(b: Any, args: list[Any], out: Any, mode: str, seed: int) -> Any:
     """Runs, and brings the memory behind the first tensor map back."""
-    from ptx_kit import GlobalMemory, run_ptx
+    from emulator_kit import GlobalMemory, run_ptx
 
     memory, params, bases = GlobalMemory(), b"", []
     for a in args:
@@ -297,7 +297,8 @@ def test_wgmma_takes_a_from_registers(type_):
 
 
 MMA = {"f16": (np.float16, 16, "f32"), "bf16": (ml_dtypes.bfloat16, 16, "f32"),
-       "tf32": (np.float32, 8, "f32"), "s8": (np.int8, 32, "s32"), "e4m3": (ml_dtypes.float8_e4m3fn, 32, "f32")}  # fmt: skip
+       "tf32": (np.float32, 8, "f32"), "s8": (np.int8, 32, "s32"),
+       "e4m3": (ml_dtypes.float8_e4m3fn, 32, "f32")}  # fmt: skip
 
 
 @pytest.mark.parametrize("type_", MMA)
