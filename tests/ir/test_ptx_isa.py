@@ -302,7 +302,7 @@ def test_assembler_errors_carry_the_source():
 def test_serious_messages_are_recognised():
     text = (
         "ptxas info    : (C7508) Potential Performance Loss: 'setmaxnreg' ignored.\n"
-        "ptxas info    : Used 40 registers\nptxas /tmp/x.ptx, line 7; error   : bad\nother line\n"
+        "ptxas info    : Used 40 registers\nptxas kernel.ptx, line 7; error   : bad\nother line\n"
     )
     first, second, third = parse_messages(text)
     assert first.serious and first.code == "C7508" and not second.serious
