@@ -13,7 +13,8 @@ from tilec.ir.core import Block, Kernel, Op, Value
 from tilec.ir.errors import InternalError, ResourceError
 from tilec.ir.layout import Layout, pad, pad_shape, register_map
 from tilec.ir.loc import UNKNOWN, Loc
-from tilec.ir.types import ArefType, DType, TileType
+from tilec.ir.types import ArefType, TileType
+from tilec.passes.layout_rules import on_tensor_cores
 
 TILE_ALIGN = 1024
 BARRIER_BYTES = 8
@@ -166,24 +167,21 @@ def _grouped(block: Block, group: str, warps: int) -> Iterator[tuple[Op, tuple[s
 def _scratch_sizes(kernel: Kernel) -> dict[str, int]:
     """For each group that needs scratch the largest need of one op."""
     sizes: dict[str, int] = {}
-    for op, (group, _) in _grouped(kernel.body, "main", kernel.attrs.get("num_warps", 4)):
-        need = scratch_bytes(op)
+    for op, (group, warps) in _grouped(kernel.body, "main", kernel.attrs.get("num_warps", 4)):
+        need = scratch_bytes(op, warps)
         if need:
             sizes[group] = max(sizes.get(group, 0), need)
     return sizes
 
 
-def element_bytes(dtype: DType) -> int:
-    """Bytes that an element takes in scratch."""
-    return dtype.bytes
-
-
-def scratch_bytes(op: Op) -> int:
-    """Shared memory that the code of an op needs to move data between threads."""
+def scratch_bytes(op: Op, warps: int) -> int:
+    """Shared memory that the code of an op needs to move data between the threads of its group."""
     if op.name == "convert_layout" and _moves(op.args[0].type, op.result.type):
         return padded_bytes(_tile(op.args[0]))
     if op.name == "reshape" and not is_relabelling(_tile(op.args[0]).shape, _tile(op.result).shape):
         return _tile(op.args[0]).bytes
+    if op.name == "dot" and not on_tensor_cores(op, warps):
+        return padded_bytes(_tile(op.args[0])) + padded_bytes(_tile(op.args[1]))
     if op.name == "atomic":
         return padded_bytes(_tile(op.result))
     if op.name == "reduce":

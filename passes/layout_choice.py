@@ -17,7 +17,9 @@ from tilec.passes.layout_rules import (
     is_pointwise,
     is_tile,
     memory_anchor,
+    on_tensor_cores,
     result_layout,
+    spread,
     tile_type,
 )
 
@@ -84,8 +86,11 @@ class Chooser:
                 self.set(result, self.join(op.args[1:]) or self.settled(result))
 
     def dot(self, op: Op) -> None:
-        m, n = tile_type(op.result).shape
-        self.set(op.result, Choice(wgmma(m, n, self.warps), TENSOR_CORE))
+        t = tile_type(op.result)
+        if on_tensor_cores(op, self.warps):
+            self.set(op.result, Choice(wgmma(*t.shape, self.warps), TENSOR_CORE))
+        else:
+            self.set(op.result, Choice(spread(t.shape, t.dtype, 1, self.warps), MEMORY))
 
     def shape(self, op: Op) -> None:
         operand = self.choice.get(op.args[0])

@@ -99,6 +99,8 @@ class Demands:
         """Operand A stays in registers if it is in the accumulator's layout or can be made in it;
         other register operands keep their layout and have to go through shared memory."""
         a, warps = op.args[0], self.group_warps[op]
+        if self.choice[op.result].strength != TENSOR_CORE:
+            return (*(self.own(x, op) for x in op.args[:2]), layout)
         if not is_tile(a) or tile_type(a).dtype.bits != 16:
             return (*own[:2], layout)
         choice = self.choice.get(a)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tilec.ir.core import Op, Value
 from tilec.ir.layout import Layout, blocked, pad_shape
-from tilec.ir.ops import opdef
+from tilec.ir.ops import attr, opdef
 from tilec.ir.types import DType, TensorType, TileType
 
 VECTOR_BYTES = 16
@@ -38,6 +38,26 @@ def spread(shape: tuple[int, ...], dtype: DType, axis: int, warps: int, *, wide:
     while vector > 1 and vector * 32 * warps > size:
         vector //= 2
     return blocked(shape, axis, vector, warps)
+
+
+def on_tensor_cores(op: Op, warps: int) -> bool:
+    """Whether a dot fits wgmma: dtypes, whole warpgroups, and multiples of its shape
+    (NVIDIA PTX ISA, "wgmma.mma_async"). Others are computed by multiply-add."""
+    a, b, acc = (tile_type(v) for v in op.args)
+    (m, k), n = a.shape, b.shape[1]
+    exact = a.dtype.name == "float32" and attr(op, "precision") == "ieee"
+    if acc.dtype.name not in MMA_ACCUMULATORS.get(a.dtype.name, ()) or exact or warps % 4:
+        return False
+    n_step = 16 if a.dtype.is_int and n > 32 else 8
+    return m % 64 == 0 and n % n_step == 0 and k * a.dtype.bytes % 32 == 0
+
+
+# dtype of the operands -> dtypes of the accumulator that wgmma has.
+MMA_ACCUMULATORS = {
+    "float16": ("float32", "float16"), "bfloat16": ("float32",), "float32": ("float32",),
+    "float8_e4m3": ("float32", "float16"), "float8_e5m2": ("float32", "float16"),
+    "int8": ("int32",), "uint8": ("int32",),
+}  # fmt: skip
 
 
 def default(t: TileType, warps: int) -> Layout:

@@ -129,6 +129,8 @@ def _float_mod(e: Emitter, dtype: DType, a: Reg, b: Reg) -> Reg:
     # The quotient may have been rounded up to a whole number: then r has the wrong sign.
     signs = e.make("pred", "setp.lt.f64", e.make("f64", "mul.rn.f64", r, y), f64(0.0))
     r = e.make("f64", "selp.f64", e.make("f64", "add.rn.f64", r, y), r, signs)
+    zero = e.make("pred", "setp.eq.f64", r, f64(0.0))
+    r = e.make("f64", "selp.f64", e.make("f64", "copysign.f64", y, r), r, zero)
     infinite = e.make("pred", "testp.infinite.f64", y)
     same = e.make("pred", "setp.ge.f64", e.make("f64", "mul.rn.f64", x, y), f64(0.0))
     nought = e.make("pred", "setp.eq.or.f64", x, f64(0.0), same)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tilec.backends.artifact import Artifact, Param
-from tilec.backends.ptx import arith, casts, control, maths, memory, reduce, shapes
+from tilec.backends.ptx import arith, casts, control, dot, maths, memory, reduce, shapes
 from tilec.backends.ptx.context import Emitter, Fragment, Group, Rule, Tensor, register_type
 from tilec.backends.ptx.exchange import memory_type
 from tilec.ir.core import Kernel, Value
@@ -19,7 +19,7 @@ from tilec.passes.layouts import assign_layouts
 
 RULES: Mapping[str, Rule] = {
     **arith.RULES, **maths.RULES, **casts.RULES, **shapes.RULES, **reduce.RULES, **memory.RULES,
-    **control.RULES,
+    **control.RULES, **dot.RULES,
 }  # fmt: skip
 THREADS_LIMIT = 1024
 

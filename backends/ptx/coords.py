@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tilec.backends.ptx.context import Emitter
 from tilec.ir.layout import Layout
@@ -21,7 +21,7 @@ def thread_coord(e: Emitter, layout: Layout, axis: int) -> Reg | None:
 
 
 def _thread_coord(e: Emitter, lane: Sequence[int], warp: Sequence[int]) -> Reg | None:
-    parts = [_part(e, e.lane, run) for run in runs(lane)] + [_part(e, e.warp, run) for run in runs(warp)]
+    parts = [_part(e, x, run, len(v)) for x, v in ((e.lane, lane), (e.warp, warp)) for run in runs(v)]
     total: Reg | None = None
     for part in parts:
         total = part if total is None else e.make("b32", "or.b32", total, part)
@@ -43,13 +43,13 @@ def runs(values: Sequence[int]) -> list[tuple[int, int, int]]:
     return found
 
 
-def _part(e: Emitter, source: object, run: tuple[int, int, int]) -> Reg:
+def _part(e: Emitter, source: Callable[[], Reg], run: tuple[int, int, int], bits: int) -> Reg:
     first, n, start = run
-    assert callable(source)
-    x: Reg = source()
+    x = source()
     if first:
         x = e.make("b32", "shr.u32", x, Int(first))
-    x = e.make("b32", "and.b32", x, Int((1 << n) - 1))
+    if first + n < bits:
+        x = e.make("b32", "and.b32", x, Int((1 << n) - 1))
     shift = start.bit_length() - 1
     return e.make("b32", "shl.b32", x, Int(shift)) if shift else x
 
@@ -81,6 +81,11 @@ def inside(e: Emitter, layout: Layout, shape: Sequence[int], coords: Sequence[in
         if c + reach(layout, axis) >= extent:
             tests.append(_below(e, layout, axis, extent - c))
     return both(e, tests)
+
+
+def is_padding(shape: Sequence[int], coords: Sequence[int]) -> bool:
+    """Whether a register holds nothing but padding in every thread."""
+    return any(c >= extent for extent, c in zip(shape, coords, strict=True))
 
 
 def _below(e: Emitter, layout: Layout, axis: int, limit: int) -> Reg:

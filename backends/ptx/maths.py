@@ -129,6 +129,7 @@ def _pow(f: F32, a: Reg, b: Reg) -> Reg:
     size = f.select(f.test("setp.eq.f32", f("abs.f32", a), ONE), ONE, size)
     signed = f.select(odd, f("copysign.f32", a, size), size)
     defined = f.test("setp.geu.or.f32", a, f32(0.0), whole)
+    defined = f.test("setp.eq.or.f32", a, f32(-math.inf), defined)
     result = f.select(defined, signed, f32(math.nan))
     result = f.select(f.test("setp.nan.f32", b, b), f("add.rn.f32", a, b), result)
     result = f.select(f.test("setp.eq.f32", a, ONE), ONE, result)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tilec.backends.ptx.arith import dtype_of_operand
 from tilec.backends.ptx.context import Emitter, Rule, register_type
-from tilec.backends.ptx.coords import both, inside, is_first_holder
+from tilec.backends.ptx.coords import both, inside, is_first_holder, is_padding
 from tilec.backends.ptx.exchange import load_into, read, stored, write
 from tilec.backends.ptx.numeric import constant
 from tilec.backends.ptx.shapes import tile_of
@@ -64,7 +64,7 @@ def _load(e: Emitter, op: Op) -> None:
 
     def single() -> None:
         for c, reg in zip(coords, into.regs, strict=True):
-            if inside(e, into.layout, t.shape, c) is False:
+            if is_padding(t.shape, c):
                 _fill(e, t.dtype, [reg], pad)
                 continue
             guard = both(e, window.tests(c))
@@ -123,7 +123,7 @@ def _store(e: Emitter, op: Op) -> None:
 
     def single() -> None:
         for c, reg in zip(coords, source.regs, strict=True):
-            if inside(e, source.layout, source.shape, c) is not False:
+            if not is_padding(source.shape, c):
                 guard = both(e, [first, *window.tests(c)])
                 store_vector(
                     e, source.dtype, [reg], window.address(c), guard if isinstance(guard, Reg) else None
@@ -144,7 +144,7 @@ class _Cells:
 
     def padding(self, r: int) -> bool:
         """Whether a register holds nothing but padding."""
-        return inside(self.e, self.mask.layout, self.mask.shape, self.coords[r]) is False
+        return is_padding(self.mask.shape, self.coords[r])
 
     def cell(self, r: int) -> tuple[Addr, Reg]:
         e, at = self.e, self.tensor.pointer

@@ -15,7 +15,8 @@ def wide_index(e: Emitter, dtype: DType, x: Reg) -> Reg:
     """An integer of any dtype as a signed 64-bit number."""
     if dtype.bits == 64:
         return x
-    return e.make("b64", "cvt.s64.s32" if dtype.kind == "int" else "cvt.u64.u32", x)
+    opcode = "cvt.s64.s32" if dtype.kind == "int" else "cvt.u64.u32"
+    return e.cached((opcode, x), lambda: e.make("b64", opcode, x))  # type: ignore[no-any-return]
 
 
 class Window:
