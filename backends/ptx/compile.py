@@ -8,13 +8,13 @@ from tilec.backends.artifact import Artifact, Param
 from tilec.backends.ptx import arith, casts, control, dot, maths, memory, reduce, shapes
 from tilec.backends.ptx.context import Emitter, Fragment, Group, Rule, Tensor, register_type
 from tilec.backends.ptx.exchange import memory_type
+from tilec.backends.ptx.hopper import Hopper, check_dots
 from tilec.ir.core import Kernel, Value
 from tilec.ir.errors import UnsupportedError
 from tilec.ir.layout import scalar
 from tilec.ir.ptx.builder import Builder
 from tilec.ir.ptx.module import Addr, Int, Reg
 from tilec.ir.types import TensorType, TileType
-from tilec.passes.allocate import SmemPlan, allocate
 from tilec.passes.layouts import assign_layouts
 
 RULES: Mapping[str, Rule] = {
@@ -30,20 +30,24 @@ def compile_kernel(kernel: Kernel, target: str = "sm_90a") -> Artifact:
     The entry's parameters are, for each argument of the kernel in order, the value of a
     scalar, or of a tensor its pointer, all extents and all strides; tensor maps follow.
     """
-    laid_out = assign_layouts(kernel)
-    return emit_kernel(laid_out, allocate(laid_out), RULES, target)
+    check_dots(kernel)
+    hopper = Hopper(assign_layouts(kernel), RULES)
+    return emit_kernel(hopper, target)
 
 
-def emit_kernel(kernel: Kernel, plan: SmemPlan, rules: Mapping[str, Rule], target: str) -> Artifact:
-    """Emit a kernel with layouts by a table of rules, within a shared memory plan."""
+def emit_kernel(hopper: Hopper, target: str) -> Artifact:
+    """Emit a kernel with layouts by its rules, within its shared memory plan."""
+    kernel, plan = hopper.kernel, hopper.plan
     group = Group("main", 0, _warps(kernel), 0)
     builder = Builder(kernel.name, target)
-    e = Emitter(kernel, builder, rules, plan, group)
+    e = Emitter(kernel, builder, hopper.rules, plan, group)
     params = [p for i, value in enumerate(kernel.params) for p in _bind_param(e, value, i)]
     builder.directive("reqntid", group.threads, 1, 1)
     if plan.total:
         builder.shared("smem", -1, align=1024)
+    hopper.begin(e)
     e.run_block(kernel.body)
+    hopper.end(e)
     e.emit("ret")
     params += [Param("tensor_map", m.arg, map=m) for m in e.maps]
     return Artifact(target, builder.text(), kernel.name, tuple(params), group.threads, plan.total)

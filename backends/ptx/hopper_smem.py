@@ -142,6 +142,12 @@ def smem_tile(tile: TileType, inner: int) -> SmemTile:
     return SmemTile(tile.shape, inner, es, span, swizzle)
 
 
+def tile_bytes(tile: TileType) -> int:
+    """The most bytes that a tile takes in shared memory, whichever of its dimensions is contiguous."""
+    sizes = [smem_tile(tile, d).bytes for d, n in enumerate(tile.shape) if n * tile.dtype.bytes % 16 == 0]
+    return max(sizes, default=tile.bytes)
+
+
 def _plain_span(extent: int, es: int) -> int:
     unit = 16 // gcd(16, es)
     sides = [d for d in range(unit, min(extent, BOX_SIDE) + 1, unit) if extent % d == 0]

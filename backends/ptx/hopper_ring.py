@@ -1,0 +1,224 @@
+"""Rings on Hopper: two mbarriers per slot, filled by TMA or by ordinary stores.
+
+Slot s of a ring has a barrier full[s] and a barrier empty[s]. Each side of a ring
+keeps a stage and a phase in registers for as long as the kernel runs; loops do not
+reset them, so that every lap of the ring flips the parity once (PTX ISA, mbarrier).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tilec.backends.ptx.context import Emitter
+from tilec.backends.ptx.hopper_held import held_before
+from tilec.backends.ptx.hopper_plan import WARPGROUP, RingPlan
+from tilec.backends.ptx.hopper_smem import SmemTile
+from tilec.backends.ptx.hopper_views import Dims, identity
+from tilec.ir.core import Block, Op, Value, walk
+from tilec.ir.layout import LANE_BITS
+from tilec.ir.ops import attr
+from tilec.ir.ptx.module import Addr, Not, Reg
+from tilec.ir.types import TileType
+from tilec.passes.allocate import BARRIER_BYTES, RingBuffers
+
+
+@dataclass
+class Side:
+    """One side of a ring in one group: registers that live as long as the group.
+
+    ``held`` counts borrowed slots, where a release has to test it.
+    """
+
+    stage: Reg
+    phase: Reg
+    oldest: Reg | None = None
+    held: Reg | None = None
+    before: dict[Op, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass
+class Ring:
+    """A ring of the kernel: plan, memory, and the sides of the group being emitted."""
+
+    plan: RingPlan
+    buffers: RingBuffers
+    put: Side | None = None
+    get: Side | None = None
+
+
+@dataclass(frozen=True)
+class SmemView:
+    """A tile in shared memory: its layout, start address (b32) and the view's dimensions."""
+
+    tile: SmemTile
+    base: Reg
+    dims: Dims
+    shape: tuple[int, ...]
+
+
+def init_barriers(e: Emitter, rings: list[Ring]) -> None:
+    """Initialise the barriers of all rings by one thread, and show them to all and to TMA."""
+    if not rings:
+        return
+    with only_thread(e, 0):
+        for ring in rings:
+            for first, count in ((ring.buffers.full, ring.plan.full_count),
+                                 (ring.buffers.empty, ring.plan.empty_count)):  # fmt: skip
+                for s in range(ring.plan.depth):
+                    where = Addr(e.smem(), first + BARRIER_BYTES * s)
+                    e.emit("mbarrier.init.shared::cta.b64", where, count)
+        e.emit("fence.mbarrier_init.release.cluster")
+    e.emit("bar.sync", 0)
+
+
+@contextmanager
+def only_thread(e: Emitter, number: int) -> Iterator[None]:
+    """What is emitted inside runs in one thread of the group."""
+    other = e.make("pred", "setp.ne.u32", e.thread(), number)
+    skip = e.label("skip")
+    e.emit("bra", skip, pred=other)
+    with e.scope():
+        yield
+    e.place(skip)
+
+
+def open_sides(e: Emitter, block: Block, rings: dict[Value, Ring], skip_groups: bool = False) -> None:
+    """Give the group that runs ``block`` its registers for the rings that it puts to or gets from.
+
+    ``skip_groups``: blocks of warp groups inside are others' code.
+    """
+    ops = [op for op in block.ops if op.name != "warp_groups"] if skip_groups else list(block.ops)
+    inner = [op for top in ops for op in (top, *(o for b in top.blocks for o in walk(b)))]
+    names = {(op.args[0], op.name) for op in inner if op.name in ("aref.put", "aref.get")}
+    for value, ring in rings.items():
+        ring.put = ring.get = None
+        if (value, "aref.put") in names:
+            ring.put = Side(_counter(e, 0), _counter(e, 1))
+        if (value, "aref.get") in names:
+            ring.get = _reading_side(e, block, value, ring.plan.depth)
+
+
+def _counter(e: Emitter, start: int) -> Reg:
+    return e.make("b32", "mov.b32", start)
+
+
+def _reading_side(e: Emitter, block: Block, ring: Value, depth: int) -> Side:
+    before = held_before(block, ring, depth)
+    side = Side(_counter(e, 0), _counter(e, 0), before=before)
+    if any(_lag(op, at) for op, at in before.items()):
+        side.oldest = _counter(e, 0)
+    if any(at[0] != at[1] for at in before.values()):
+        side.held = _counter(e, 0)
+    return side
+
+
+def _lag(op: Op, held: tuple[int, int]) -> bool:
+    """Whether the slot to release need not be the one that was got last."""
+    return held != (1, 1) or attr(op, "keep") > 0
+
+
+def barrier(e: Emitter, first: int, stage: Reg) -> Addr:
+    """The barrier of a stage, in the array of barriers at offset ``first``."""
+    base = e.make("b32", "shl.b32", stage, 3)
+    return Addr(e.make("b32", "add.s32", base, e.smem()), first)
+
+
+def wait(e: Emitter, where: Addr, parity: Reg) -> None:
+    """Wait until the phase of this parity is over (acquire)."""
+    again = e.label("wait")
+    e.place(again)
+    done = e.make("pred", "mbarrier.try_wait.parity.shared::cta.b64", where, parity)
+    e.emit("bra", again, pred=_not(done))
+
+
+def advance(e: Emitter, depth: int, stage: Reg, phase: Reg | None) -> None:
+    """The next stage; the phase flips where the ring wraps."""
+    e.emit("add.s32", stage, stage, 1)
+    wrap = e.make("pred", "setp.eq.s32", stage, depth)
+    e.emit("mov.b32", stage, 0, pred=wrap)
+    if phase is not None:
+        e.emit("xor.b32", phase, phase, 1, pred=wrap)
+
+
+def slot(e: Emitter, ring: Ring, index: int, stage: Reg) -> Reg:
+    """The address of tile ``index`` of the slot of a stage."""
+    start = e.make("b32", "add.s32", e.smem(), ring.buffers.tiles[index])
+    return e.make("b32", "mad.lo.s32", stage, ring.buffers.strides[index], start)
+
+
+def get(e: Emitter, op: Op, ring: Ring) -> None:
+    """Wait for a full slot; its tiles become views of shared memory."""
+    side = _open(ring.get)
+    wait(e, barrier(e, ring.buffers.full, side.stage), side.phase)
+    for index, (result, tile) in enumerate(zip(op.results, ring.plan.tiles, strict=True)):
+        assert isinstance(result.type, TileType)
+        shape = result.type.shape
+        e.bind(result, SmemView(tile, slot(e, ring, index, side.stage), identity(shape), shape))
+    advance(e, ring.plan.depth, side.stage, side.phase)
+    if side.held is not None:
+        e.emit("add.s32", side.held, side.held, 1)
+
+
+def release(e: Emitter, op: Op, ring: Ring) -> None:
+    """Arrive on the empty barriers of the oldest slots until ``keep`` are held."""
+    side, keep = _open(ring.get), attr(op, "keep")
+    low, high = side.before[op]
+    for n in range(high - keep):
+        if low - keep > n:
+            _release_one(e, ring, side)
+        else:
+            _release_if_more(e, ring, side, keep)
+
+
+def _release_if_more(e: Emitter, ring: Ring, side: Side, keep: int) -> None:
+    assert side.held is not None
+    enough = e.make("pred", "setp.le.s32", side.held, keep)
+    skip = e.label("held")
+    e.emit("bra", skip, pred=enough)
+    with e.scope():
+        _release_one(e, ring, side)
+    e.place(skip)
+
+
+def _release_one(e: Emitter, ring: Ring, side: Side) -> None:
+    _arrive_empty(e, ring, side.oldest if side.oldest is not None else _previous(e, ring, side))
+    if side.oldest is not None:
+        advance(e, ring.plan.depth, side.oldest, None)
+    if side.held is not None:
+        e.emit("sub.s32", side.held, side.held, 1)
+
+
+def _previous(e: Emitter, ring: Ring, side: Side) -> Reg:
+    """The stage before the current one: the slot that was got last."""
+    first = e.make("pred", "setp.eq.s32", side.stage, 0)
+    last = e.make("b32", "selp.b32", ring.plan.depth, side.stage, first)
+    return e.make("b32", "sub.s32", last, 1)
+
+
+def _arrive_empty(e: Emitter, ring: Ring, stage: Reg) -> None:
+    wgmma = ring.plan.readers[e.group.name] == "wgmma"
+    if not wgmma:
+        if ring.plan.tma:
+            e.emit("fence.proxy.async.shared::cta")
+        e.emit("bar.warp.sync", -1)
+    one = e.cached(("first of", wgmma), lambda: _first_of(e, wgmma))
+    where = barrier(e, ring.buffers.empty, stage)
+    e.emit("mbarrier.arrive.shared::cta.b64", Reg("_"), where, pred=one)
+
+
+def _first_of(e: Emitter, warpgroup: bool) -> Reg:
+    """True in the first thread of each warpgroup, or of each warp."""
+    mask = (WARPGROUP << LANE_BITS) - 1 if warpgroup else (1 << LANE_BITS) - 1
+    place = e.make("b32", "and.b32", e.thread(), mask)
+    return e.make("pred", "setp.eq.s32", place, 0)
+
+
+def _open(side: Side | None) -> Side:
+    assert side is not None
+    return side
+
+
+def _not(reg: Reg) -> Not:
+    return Not(reg)
