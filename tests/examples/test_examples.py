@@ -50,6 +50,20 @@ TABLE: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("attention", "case", {"queries": 70, "keys": 32, "D": 128, "causal": True, **HEADS}),
 )
 
+# What the emulator runs as PTX: rows are multiples of 16 bytes where products need TMA.
+EMULATED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("vector_add", "case", {"n": 1000, "BLOCK": 256}),
+    ("softmax", "case", {"m": 5, "n": 37}),
+    ("softmax", "case", {"m": 3, "n": 128, "dtype": "float16"}),
+    ("layer_norm", "case", {"m": 5, "n": 37}),
+    ("embedding", "case", {"tokens": 40, "words": 33, "width": 50, "BD": 32}),
+    ("gemm", "case", {"m": 70, "n": 48, "k": 104, **SMALL}),
+    ("gemm", "gelu_case", {"m": 70, "n": 48, "k": 24, **SMALL}),
+    ("persistent_gemm", "case", {"m": 130, "n": 72, "k": 64, "programs": 2, **SMALL}),
+    ("attention", "case", {"queries": 70, "keys": 90, "D": 64, "causal": True, **HEADS}),
+    ("attention", "case", {"queries": 64, "keys": 33, "D": 128, **HEADS}),
+)
+
 
 @dataclass
 class Prepared:
@@ -140,6 +154,13 @@ def test_the_cpu_is_right_and_deterministic(prepared: Prepared, examples: Any) -
     first = np.array(prepared.case.args[prepared.case.output])
     examples.poison(prepared.case.args[prepared.case.output])
     assert same_bits(prepared.case.launch("cpu"), first)
+
+
+@pytest.mark.parametrize("row", EMULATED, ids=lambda row: f"{row[0]}-{'-'.join(map(str, row[2].values()))}")
+def test_the_emulator_runs_the_ptx(row: tuple[str, str, dict[str, Any]], examples: Any) -> None:
+    name, maker, arguments = row
+    ratio, place = examples.check(getattr(importlib.import_module(name), maker)(**arguments), "emulator")
+    assert ratio <= 1, place
 
 
 @pytest.mark.gpu
