@@ -49,14 +49,19 @@ def on_tensor_cores(op: Op, warps: int) -> bool:
     if acc.dtype.name not in MMA_ACCUMULATORS.get(a.dtype.name, ()) or exact or warps % 4:
         return False
     n_step = 16 if a.dtype.is_int and n > 32 else 8
-    return m % 64 == 0 and n % n_step == 0 and k * a.dtype.bytes % 32 == 0
+    return _rows_split(m, warps // 4) and n % n_step == 0 and k * a.dtype.bytes % 32 == 0
 
 
-# dtype of the operands -> dtypes of the accumulator that wgmma has.
+def _rows_split(m: int, groups: int) -> bool:
+    """Whether blocks of 64 rows split evenly over warpgroups, or equal groups of these repeat them."""
+    blocks = m // 64
+    return m % 64 == 0 and (blocks % groups == 0 or groups % blocks == 0)
+
+
+# dtype of the operands -> dtypes of the accumulator that wgmma has and keeps in 32-bit registers.
 MMA_ACCUMULATORS = {
-    "float16": ("float32", "float16"), "bfloat16": ("float32",), "float32": ("float32",),
-    "float8_e4m3": ("float32", "float16"), "float8_e5m2": ("float32", "float16"),
-    "int8": ("int32",), "uint8": ("int32",),
+    "float16": ("float32",), "bfloat16": ("float32",), "float32": ("float32",),
+    "float8_e4m3": ("float32",), "float8_e5m2": ("float32",), "int8": ("int32",), "uint8": ("int32",),
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from tilec.backends.artifact import Artifact, Param
 from tilec.backends.ptx import arith, casts, control, dot, maths, memory, reduce, shapes
 from tilec.backends.ptx.context import Emitter, Fragment, Group, Rule, Tensor, register_type
 from tilec.backends.ptx.exchange import memory_type
-from tilec.backends.ptx.hopper import Hopper, check_dots
+from tilec.backends.ptx.hopper import Hopper
 from tilec.ir.core import Kernel, Value
 from tilec.ir.errors import UnsupportedError
 from tilec.ir.layout import scalar
@@ -30,9 +30,7 @@ def compile_kernel(kernel: Kernel, target: str = "sm_90a") -> Artifact:
     The entry's parameters are, for each argument of the kernel in order, the value of a
     scalar, or of a tensor its pointer, all extents and all strides; tensor maps follow.
     """
-    check_dots(kernel)
-    hopper = Hopper(assign_layouts(kernel), RULES)
-    return emit_kernel(hopper, target)
+    return emit_kernel(Hopper(assign_layouts(kernel), RULES), target)
 
 
 def emit_kernel(hopper: Hopper, target: str) -> Artifact:

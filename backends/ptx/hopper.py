@@ -15,7 +15,6 @@ from tilec.backends.ptx.hopper_dot import Packed, Shape, Shared, packed, product
 from tilec.backends.ptx.hopper_groups import run_groups
 from tilec.backends.ptx.hopper_operands import (
     Staged,
-    check_dot,
     direct_registers,
     staged_bytes,
     staged_tile,
@@ -33,6 +32,7 @@ from tilec.ir.errors import ResourceError, UnsupportedError
 from tilec.ir.ops import attr
 from tilec.ir.types import TileType
 from tilec.passes.allocate import Request, SmemPlan, allocate
+from tilec.passes.layout_rules import on_tensor_cores
 
 
 class Hopper:
@@ -146,6 +146,9 @@ class Hopper:
         e.bind(op.result, fragment)
 
     def _dot(self, e: Emitter, op: Op) -> None:
+        if not on_tensor_cores(op, e.group.warps):
+            self.base["dot"](e, op)
+            return
         a, b, acc = op.args
         size = dot_shape(op, e.group.warps)
         staged = self._stage(e, op)
@@ -228,7 +231,7 @@ def _staging(kernel: Kernel) -> list[Request]:
     """Buffers for register operands of dots: one for A and one for B in each group that needs it."""
     sizes: dict[str, int] = {}
     for site in sites(kernel):
-        if site.op.name == "dot":
+        if site.op.name == "dot" and on_tensor_cores(site.op, site.warps):
             _stage_sizes(site, sizes)
     return [Request(key, size, f"dot {key}") for key, size in sizes.items()]
 
@@ -244,10 +247,3 @@ def _stage_sizes(site: Site, sizes: dict[str, int]) -> None:
 def _stores(kernel: Kernel) -> dict[Op, StorePlan]:
     found = ((s.op, store_plan(s.op, s.warps)) for s in sites(kernel) if s.op.name == "store")
     return {op: plan for op, plan in found if plan is not None}
-
-
-def check_dots(kernel: Kernel) -> None:
-    """Refuse products that wgmma cannot do, before layouts are chosen for them."""
-    for site in sites(kernel):
-        if site.op.name == "dot":
-            check_dot(site.op, site.warps)
