@@ -10,7 +10,7 @@ from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator.alu import Builder, mods
 from tilec.runtime.emulator.cta import MBarrier
 from tilec.runtime.emulator.numbers import Array
-from tilec.runtime.emulator.operands import address, getter, per_thread, setter
+from tilec.runtime.emulator.operands import Put, address, getter, per_thread, setter
 from tilec.runtime.emulator.program import Program, Run
 from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.spaces import SHARED_WINDOW
@@ -161,15 +161,32 @@ def _wait(inst: Instruction, program: Program) -> Run:
             return None
         if not blocks or (s.cta.machine.mode == "random" and s.cta.machine.rng.random() < 0.1):
             return SPIN
-        barrier, wanted, place = wants[int(np.argmin(done))]
-        name = f"parity {wanted}" if parity else f"phase {wanted}"
-        return Wait(
-            lambda: over(barrier, wanted),
-            lambda: f"waits for {name} of the mbarrier at {place:#x} ({barrier})",
-            passed=done,
-        )
+        late = s if not done.any() else s.narrow(~done)
+        return _suspended(late, [w for w in wants if not over(w[0], w[1])], put, parity, done)
 
     return run
+
+
+def _suspended(
+    s: Strand, wants: list[tuple[MBarrier, int, int]], put: Put, parity: bool, done: Array
+) -> Wait:
+    """A wait that ends when the phases that now run are over, as the device wakes a thread that
+    stands in try_wait: it does not miss its phase, however late it goes on."""
+    goals = [(barrier, barrier.phase + 1) for barrier, _, _ in wants]
+    barrier, wanted, place = wants[0]
+    name = f"parity {wanted}" if parity else f"phase {wanted}"
+
+    def ready() -> bool:
+        if any(b.phase < goal for b, goal in goals):
+            return False
+        put(s, np.True_)
+        s.cta.mark_synced(s)
+        return True
+
+    def text() -> str:
+        return f"waits for {name} of the mbarrier at {place:#x} ({barrier})"
+
+    return Wait(ready, text, retry=False, passed=done)
 
 
 def _pending_count(inst: Instruction, program: Program) -> Run:

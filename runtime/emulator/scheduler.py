@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _BUDGET = 20_000
 _QUIET = 1_000_000
 _PART = 0.2
+_PATIENCE = 20
 
 
 class Scheduler:
@@ -58,12 +59,19 @@ class Scheduler:
     def _pick(self, ready: list[Strand]) -> Strand:
         if not self.random:
             return min(ready, key=lambda s: s.pc)
-        candidate = ready[int(self.machine.rng.integers(len(ready)))]
+        candidate = self._starving(ready) or ready[int(self.machine.rng.integers(len(ready)))]
         behind = [s for s in ready if s.cta is candidate.cta and s.shares_warp(candidate)]
         chosen = min(behind, key=lambda s: s.pc)
         if chosen.wait is None and self.machine.rng.random() < _PART:
             self._part(chosen)
         return chosen
+
+    def _starving(self, ready: list[Strand]) -> Strand | None:
+        """RANDOM is unfair, but not for ever: who was passed over too often runs next."""
+        for s in ready:
+            s.passed_over += 1
+        oldest = max(ready, key=lambda s: s.passed_over)
+        return oldest if oldest.passed_over > _PATIENCE else None
 
     def _part(self, s: Strand) -> None:
         """RANDOM: the warpgroups, or else the warps, of a strand go separate ways."""
@@ -79,6 +87,7 @@ class Scheduler:
             if not s.wait.retry:
                 s.pc += 1
             s.wait = None
+        s.passed_over = 0
         machine, cta, code = self.machine, s.cta, self.code
         budget = int(machine.rng.integers(1, 60)) if self.random else _BUDGET
         for _ in range(budget):
@@ -149,7 +158,7 @@ class Scheduler:
     def _wait(self, s: Strand, wait: Wait) -> bool:
         if wait.spin:
             s.pc += 1
-            s.spun = True
+            s.spun = not self.random
             return False
         if wait.passed is not None and wait.passed.any():
             self._split_off(s, wait.passed, s.pc + 1)

@@ -37,7 +37,7 @@ SPIN = Wait(lambda: True, lambda: "polls", retry=False, spin=True)
 class Strand:
     """``threads`` are sorted indices in the CTA, ``sel`` selects them in a register row."""
 
-    __slots__ = ("cta", "n", "pc", "regs", "sel", "spun", "threads", "wait", "warps")
+    __slots__ = ("cta", "n", "passed_over", "pc", "regs", "sel", "spun", "threads", "wait", "warps")
 
     def __init__(self, cta: Cta, threads: Array, pc: int) -> None:
         self.cta = cta
@@ -45,6 +45,7 @@ class Strand:
         self.pc = pc
         self.wait: Wait | None = None
         self.spun = False
+        self.passed_over = 0
         self.become(threads)
 
     def become(self, threads: Array) -> None:
