@@ -87,8 +87,9 @@ class Chooser:
 
     def dot(self, op: Op) -> None:
         t = tile_type(op.result)
+        m, n = t.shape
         if on_tensor_cores(op, self.warps):
-            self.set(op.result, Choice(wgmma(*t.shape, self.warps), TENSOR_CORE))
+            self.set(op.result, Choice(wgmma(m, n, self.warps), TENSOR_CORE))
         else:
             self.set(op.result, Choice(spread(t.shape, t.dtype, 1, self.warps), MEMORY))
 

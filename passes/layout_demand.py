@@ -105,7 +105,8 @@ class Demands:
             return (*own[:2], layout)
         choice = self.choice.get(a)
         direct = choice is None or choice.strength == TENSOR_CORE
-        return (wgmma_a16(*tile_type(a).shape, warps) if direct else own[0], own[1], layout)
+        m, k = tile_type(a).shape
+        return (wgmma_a16(m, k, warps) if direct else own[0], own[1], layout)
 
     def _carried(self, op: Op, layout: Layout | None, own: Needs) -> Needs:
         params = op.blocks[-1].params

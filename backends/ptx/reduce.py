@@ -168,12 +168,11 @@ def _over_warps(
     together = layout.unsqueeze(0).expand(0, parts)
     shape = (parts, *pad_shape(source.shape[:axis] + source.shape[axis + 1 :]))
     places = ((r.wide, e.scratch()), (int32, e.scratch() + math.prod(shape) * r.wide.bytes))
-    places = places[: len(states[0])]
     e.sync()
-    for column, (dtype, start) in zip(zip(*states, strict=True), places, strict=True):
+    for column, (dtype, start) in zip(zip(*states, strict=True), places, strict=False):
         write(e, dtype, spread, shape, column, start)
     e.sync()
-    found = [read(e, dtype, together, shape, start) for dtype, start in places]
+    found = [read(e, dtype, together, shape, start) for dtype, start in places[: len(states[0])]]
     grouped: dict[Basis, list[State]] = {c: [] for c in layout.register_coords()}
     for coords, state in zip(together.register_coords(), zip(*found, strict=True), strict=True):
         grouped[coords[1:]].append(state)
