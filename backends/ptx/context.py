@@ -20,6 +20,7 @@ from typing import Any
 
 from tilec.backends.artifact import TensorMap
 from tilec.backends.ptx.liveness import deaths, op_uses
+from tilec.backends.ptx.strips import run_chain, units
 from tilec.ir.core import Block, Kernel, Op, Value, walk
 from tilec.ir.errors import InternalError, UnsupportedError
 from tilec.ir.layout import LANE_BITS, Layout, scalar
@@ -221,10 +222,18 @@ class Emitter:
         The caller reads the yielded values before it emits anything that ends their scope.
         """
         with self.scope():
-            for op in block.ops:
-                if op.name != "yield":
-                    self.run(op)
+            for unit in units(block):
+                if len(unit) > 1:
+                    self._run_chain(unit)
+                else:
+                    self.run(unit[0])
         return block.yielded
+
+    def _run_chain(self, chain: tuple[Op, ...]) -> None:
+        run_chain(self, chain)
+        for op in chain:
+            for value in self._deaths.get(op, ()):
+                self.release(value)
 
     def run(self, op: Op) -> None:
         """Emit one op by its rule."""
@@ -239,10 +248,11 @@ class Emitter:
                 )
             rule(self, op)
         for value in self._deaths.get(op, ()):
-            self._release(value)
+            self.release(value)
         self.op = outer
 
-    def _release(self, value: Value) -> None:
+    def release(self, value: Value) -> None:
+        """The value is dead: it holds its registers no more."""
         bound = self.env.get(value)
         if isinstance(bound, Fragment) and value not in self._moved:
             self._holders.subtract(set(bound.regs))

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from tilec.backends.ptx import hopper_ring
 from tilec.backends.ptx.context import Emitter, Fragment, Rule
-from tilec.backends.ptx.hopper_dot import Packed, Shape, Shared, packed, products, shared_operand
+from tilec.backends.ptx.hopper_dot import Packed, Shape, Shared, packed, products, shared_operand, warpgroup
 from tilec.backends.ptx.hopper_groups import run_groups
 from tilec.backends.ptx.hopper_operands import (
     Staged,
@@ -27,7 +27,7 @@ from tilec.backends.ptx.hopper_stage import Place, read, write
 from tilec.backends.ptx.hopper_store import KEY, StorePlan, drain, store, store_plan
 from tilec.backends.ptx.hopper_tma import Pending, offsets
 from tilec.backends.ptx.hopper_views import identity, view_step
-from tilec.ir.core import Kernel, Op, Value, definitions, uses
+from tilec.ir.core import Block, Kernel, Op, Value, definitions, uses, walk
 from tilec.ir.errors import ResourceError, UnsupportedError
 from tilec.ir.ops import attr
 from tilec.ir.types import TileType
@@ -70,6 +70,20 @@ class Hopper:
         """At the entry: barriers, and the sides of rings that code outside of groups uses."""
         hopper_ring.init_barriers(e, list(self.open.values()))
         hopper_ring.open_sides(e, self.kernel.body, self.open, skip_groups=True)
+        if not any(op.name == "warp_groups" for op in self.kernel.body.ops):
+            self.prepare(e, self.kernel.body)
+
+    def prepare(self, e: Emitter, block: Block) -> None:
+        """Compute before a group's code what its loops would compute again and again."""
+        if self.plan.total:
+            e.smem()
+        for op in walk(block):
+            if op.name == "dot" and on_tensor_cores(op, e.group.warps):
+                distinct = dot_shape(op, e.group.warps).distinct
+                if distinct > 1:
+                    warpgroup(e, distinct)
+            if op.name == "aref.release":
+                hopper_ring.arriver(e, self.open[op.args[0]])
 
     def end(self, e: Emitter, group: str = "main") -> None:
         """At the end of a group."""

@@ -90,7 +90,9 @@ def warpgroup(e: Emitter, distinct: int) -> Reg:
 
 def _warpgroup(e: Emitter, distinct: int) -> Reg:
     number = e.make("b32", "shr.u32", e.warp(), WARPGROUP.bit_length() - 1)
-    number = e.make("b32", "and.b32", number, distinct - 1) if distinct * WARPGROUP < e.group.warps else number
+    number = (
+        e.make("b32", "and.b32", number, distinct - 1) if distinct * WARPGROUP < e.group.warps else number
+    )
     # All lanes have the same number; the shuffle tells the assembler so.
     return e.make("b32", "shfl.sync.idx.b32", number, 0, 31, -1)
 

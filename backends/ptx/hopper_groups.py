@@ -16,13 +16,19 @@ if TYPE_CHECKING:
     from tilec.backends.ptx.hopper import Hopper
 
 REGISTER_STEP = 8
+REGISTER_FILE = 65536
+# ptxas judges accumulators by the launch count, whatever setmaxnreg says later:
+# m64n256 needs at least 154.
+LEAST_AT_LAUNCH = 168
 
 
 def launch_registers(op: Op) -> int:
     """Registers per thread at launch: the pool that this gives covers all groups."""
     warps, registers = op.attrs["warps"], op.attrs["registers"]
-    total = sum(w * r for w, r in zip(warps, registers, strict=True))
-    return -(-total // (sum(warps) * REGISTER_STEP)) * REGISTER_STEP
+    total: int = sum(w * r for w, r in zip(warps, registers, strict=True))
+    unit = int(sum(warps)) * REGISTER_STEP
+    most = REGISTER_FILE // (unit << LANE_BITS) * REGISTER_STEP
+    return max(-(-total // unit) * REGISTER_STEP, min(LEAST_AT_LAUNCH, most))
 
 
 def adjusts(op: Op) -> bool:
@@ -59,8 +65,8 @@ def _run_group(e: Emitter, block: Block, hopper: Hopper) -> None:
     out = e.label("idle")
     if hopper.alone:
         _elect(e, out)
-    e.thread(), e.smem()
     open_sides(e, block, hopper.open)
+    hopper.prepare(e, block)
     e.run_block(block)
     hopper.end(e, e.group.name)
     e.place(out)

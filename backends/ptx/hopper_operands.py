@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tilec.backends.ptx.hopper_smem import SmemTile, smem_tile
+from tilec.backends.ptx.hopper_smem import K_BYTES, SmemTile, smem_tile
 from tilec.ir.layout import wgmma_a8, wgmma_a16
 from tilec.ir.ptx.module import Reg
 from tilec.ir.types import DType, TileType
@@ -39,6 +39,7 @@ def staged_bytes(t: TileType, k_axis: int) -> int:
 
 def direct_registers(t: TileType, warps: int) -> bool:
     """Whether operand A lies in registers as wgmma takes it."""
+    m, k = t.shape
     if t.dtype.bits == 16:
-        return bool(t.layout == wgmma_a16(*t.shape, warps))
-    return t.dtype.bits == 8 and t.shape[1] >= 32 and bool(t.layout == wgmma_a8(*t.shape, warps))
+        return bool(t.layout == wgmma_a16(m, k, warps))
+    return t.dtype.bits == 8 and k >= K_BYTES and bool(t.layout == wgmma_a8(m, k, warps))

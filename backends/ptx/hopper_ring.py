@@ -198,14 +198,18 @@ def _previous(e: Emitter, ring: Ring, side: Side) -> Reg:
 
 
 def _arrive_empty(e: Emitter, ring: Ring, stage: Reg) -> None:
-    wgmma = ring.plan.readers[e.group.name] == "wgmma"
-    if not wgmma:
+    if ring.plan.readers[e.group.name] == "warp":
         if ring.plan.tma:
             e.emit("fence.proxy.async.shared::cta")
         e.emit("bar.warp.sync", -1)
-    one = e.cached(("first of", wgmma), lambda: _first_of(e, wgmma))
     where = barrier(e, ring.buffers.empty, stage)
-    e.emit("mbarrier.arrive.shared::cta.b64", Reg("_"), where, pred=one)
+    e.emit("mbarrier.arrive.shared::cta.b64", Reg("_"), where, pred=arriver(e, ring))
+
+
+def arriver(e: Emitter, ring: Ring) -> Reg:
+    """A predicate: the thread arrives for its warpgroup (wgmma readers) or its warp."""
+    wgmma = ring.plan.readers[e.group.name] == "wgmma"
+    return e.cached(("arriver", wgmma), lambda: _first_of(e, wgmma))  # type: ignore[no-any-return]
 
 
 def _first_of(e: Emitter, warpgroup: bool) -> Reg:

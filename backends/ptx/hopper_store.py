@@ -106,7 +106,9 @@ def parts(fragment: Fragment, axis: int, extent: int) -> Iterator[Fragment]:
     layout = Layout(padded, tuple(b for b in old.reg if b[axis] < extent), old.lane, old.warp)
     coords = old.register_coords()
     for start in range(0, fragment.shape[axis], extent):
-        regs = tuple(r for r, c in zip(fragment.regs, coords, strict=True) if c[axis] // extent == start // extent)
+        regs = tuple(
+            r for r, c in zip(fragment.regs, coords, strict=True) if c[axis] // extent == start // extent
+        )
         yield Fragment(fragment.dtype, shape, layout, regs)
 
 
@@ -114,5 +116,3 @@ def drain(e: Emitter) -> None:
     """Before the group ends: its copies out of shared memory must be done."""
     with only_thread(e, 0):
         e.emit("cp.async.bulk.wait_group", 0)
-
-
