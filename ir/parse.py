@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import linecache
-import math
 import re
 from collections.abc import Callable
 from types import MappingProxyType
@@ -22,7 +21,7 @@ from tilec.ir.types import DTYPES, ArefType, DType, TensorType, TileType, Type
 T = TypeVar("T")
 MAX_NESTING = 100
 SPACES = ("reg", "smem", "tmem")
-WORDS: dict[str, Any] = {"None": None, "True": True, "False": False, "inf": math.inf, "nan": math.nan}
+WORDS = {"None": None, "True": True, "False": False}
 STRING = r'"(?:[^"\\\n]|\\.)*"'
 NUMBER = r"-?(?:inf\b|nan\b|\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
 
