@@ -136,10 +136,6 @@ class Layout:
             raise InternalError("X120", f"no reshape from {self.shape} to {padded}")
         return self._map(padded, lambda b: unflatten(flatten(b, self.shape), padded))
 
-    def sorted_registers(self) -> Layout:
-        """The same distribution with register bits in ascending row-major order."""
-        return Layout(self.shape, tuple(sorted(self.reg)), self.lane, self.warp)
-
     def __str__(self) -> str:
         dims = "x".join(map(str, self.shape))
         parts = (f"{n} {_print(b)}".rstrip() for n, b in self._parts())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tilec.backends.ptx.context import Emitter, Rule, register_type
 from tilec.backends.ptx.numeric import bits, compute_type, narrow, narrow_f64, widen
 from tilec.ir.core import Op
-from tilec.ir.ptx.module import Float, Int, Reg, f32, f64
+from tilec.ir.ptx.module import Int, Reg, f64
 from tilec.ir.types import DType, TileType
 
 # (emitter, dtype, operands in their type of computation) -> result in that type.
@@ -204,11 +204,6 @@ def _fma(e: Emitter, op: Op) -> None:
         return e.make("f64", "add.rn.f64", e.make("f64", "mul.rn.f64", a, b), c)
 
     pointwise(e, op, twice if dtype.bits == 64 else one)
-
-
-def literal(dtype: DType, value: float) -> Float:
-    """A float immediate in the type of computation."""
-    return f64(value) if dtype.bits == 64 else f32(value)
 
 
 RULES: dict[str, Rule] = {

@@ -12,7 +12,7 @@ import numpy as np
 
 from tilec.backends.ptx.context import Emitter, register_type
 from tilec.ir.ptx.module import Float, Int, Operand, Reg, f32
-from tilec.ir.types import DType, float8_e4m3, float32, float64
+from tilec.ir.types import DType, float8_e4m3, float64
 
 # |x| from which rounding leaves the 8-bit range: above 464 e4m3 has only NaN, from 61440 e5m2 infinity.
 E4M3_LIMIT, E5M2_LIMIT = 464.0, 61440.0
@@ -122,8 +122,3 @@ def to_odd(e: Emitter, x: Reg) -> Reg:
     raw = e.make("b32", "mov.b32", near)
     odd = e.make("b32", "or.b32", raw, 1)
     return e.make("f32", "mov.b32", e.make("b32", "selp.b32", odd, raw, inexact))
-
-
-def is_f32(dtype: DType) -> bool:
-    """Whether a dtype is a float computed in f32."""
-    return dtype.is_float and dtype.bits <= float32.bits

@@ -14,6 +14,7 @@ from ptx_kit import assembled, both, compiled
 from tilec.backends.artifact import Artifact
 from tilec.ir.errors import ResourceError, UnsupportedError
 from tilec.ir.types import bool_, dtype_of, float16, float32, int32
+from tilec.runtime.emulator import launch
 
 GOLDEN = Path(__file__).with_name("golden_vector_add.ptx")
 
@@ -286,6 +287,22 @@ def test_products_without_tensor_cores(shape: tuple[int, int, int], dtype: Any) 
         store_all(k, out, k.loop(bounds, [start], lambda body, i, s: (body.op("dot", left, right, s),)))
 
     same([a, b, c, np.zeros_like(c)], build)
+
+
+@pytest.mark.parametrize("mode", ["lazy", "random"])
+def test_barriers_around_scratch_suffice_in_any_order(mode: Any) -> None:
+    """Two reductions through the same scratch, and a transposition, as warps run apart."""
+
+    def build(k: Body, x: Any, y: Any, z: Any) -> None:
+        t = load_all(k, x, (16, 256))
+        store_all(k, y, k.op("reduce", k.op("add", t, t), kind="sum", axis=1))
+        store_all(k, z, k.op("permute", t, perm=(1, 0)))
+
+    x = numbers((16, 256))
+    for seed in range(4):
+        args = [x, np.zeros(16, np.float32), np.zeros((256, 16), np.float32)]
+        launch(compiled(kernel(args, build), 8), (1,), args, mode=mode, seed=seed)
+        assert np.array_equal(args[1], 2 * x.sum(1)) and np.array_equal(args[2], x.T)
 
 
 def test_equal_input_gives_equal_bytes() -> None:
