@@ -60,7 +60,7 @@ NEAR = {"exp", "exp2", "log", "log2", "sin", "cos", "tanh", "sigmoid", "erf", "p
 
 
 def tolerance(case: Case) -> float:
-    """4 units in the last place of the dtype (a dot: of its accumulator), or none where the result is exact."""
+    """4 units in the last place of the dtype (dot: of its accumulator), none where the result is exact."""
     dtype = getattr(case.types[-1], "dtype", None) if case.types else None
     if dtype is None or not dtype.is_float:
         return 0.0
