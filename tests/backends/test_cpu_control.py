@@ -113,7 +113,9 @@ def test_while_with_tiles() -> None:
         types = (tile.type, zero.type)
         params = [Value(x) for x in types]
         cond = Body()
-        rows = cond.op("reduce", cond.op("add", params[0], params[0]), kind="max", axis=1)
+        # Used twice, so it gets a buffer: not that of the carried tile.
+        root = cond.op("sqrt", params[0])
+        rows = cond.op("reduce", cond.op("mul", root, root), kind="max", axis=1)
         top = cond.op("reduce", rows, kind="max", axis=0)
         cond.op("yield", cond.op("lt", top, cond.number(100.0, float32)))
         more = [Value(x) for x in types]

@@ -14,6 +14,9 @@ from tilec.ir.types import int32
 
 N = 8
 SHAPE = (N, N)
+KINDS = (
+    "add", "sub", "mul", "minimum", "xor", "permute", "rows", "columns", "dot", "where", "flat", "const",
+)  # fmt: skip
 
 
 class Writer:
@@ -23,9 +26,7 @@ class Writer:
         self.rng = random.Random(seed)
 
     def tile(self, body: Body, pool: list[Value]) -> Value:
-        kind = self.rng.choice(
-            ["add", "sub", "mul", "minimum", "xor", "permute", "rows", "columns", "dot", "where", "flat", "const"]
-        )
+        kind = self.rng.choice(KINDS)
         a, b, c = (self.rng.choice(pool) for _ in range(3))
         if kind == "permute":
             return body.op("permute", a, perm=(1, 0))
