@@ -294,15 +294,16 @@ def test_barriers_around_scratch_suffice_in_any_order(mode: Any) -> None:
     """Two reductions through the same scratch, and a transposition, as warps run apart."""
 
     def build(k: Body, x: Any, y: Any, z: Any) -> None:
-        t = load_all(k, x, (16, 256))
-        store_all(k, y, k.op("reduce", k.op("add", t, t), kind="sum", axis=1))
+        t = load_all(k, x, (2, 2048))
+        top = k.op("reduce", t, kind="max", axis=1)
+        store_all(k, y, k.op("add", k.op("reduce", k.op("add", t, t), kind="sum", axis=1), top))
         store_all(k, z, k.op("permute", t, perm=(1, 0)))
 
-    x = numbers((16, 256))
+    x = numbers((2, 2048))
     for seed in range(4):
-        args = [x, np.zeros(16, np.float32), np.zeros((256, 16), np.float32)]
+        args = [x, np.zeros(2, np.float32), np.zeros((2048, 2), np.float32)]
         launch(compiled(kernel(args, build), 8), (1,), args, mode=mode, seed=seed)
-        assert np.array_equal(args[1], 2 * x.sum(1)) and np.array_equal(args[2], x.T)
+        assert np.array_equal(args[1], 2 * x.sum(1) + x.max(1)) and np.array_equal(args[2], x.T)
 
 
 def test_equal_input_gives_equal_bytes() -> None:
