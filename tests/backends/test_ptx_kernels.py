@@ -302,7 +302,10 @@ def test_barriers_around_scratch_suffice_in_any_order(mode: Any) -> None:
     x = numbers((2, 2048))
     for seed in range(4):
         args = [x, np.zeros(2, np.float32), np.zeros((2048, 2), np.float32)]
-        launch(compiled(kernel(args, build), 8), (1,), args, mode=mode, seed=seed)
+        artifact = compiled(kernel(args, build), 8)
+        # Before each write (its readers may lag behind) and before each read.
+        assert artifact.text.count("bar.sync") == 2 * 3
+        launch(artifact, (1,), args, mode=mode, seed=seed)
         assert np.array_equal(args[1], 2 * x.sum(1) + x.max(1)) and np.array_equal(args[2], x.T)
 
 
