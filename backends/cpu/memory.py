@@ -58,8 +58,8 @@ def box(code: Code, tensor: Tensor, offsets: Sequence[Value], shape: tuple[int, 
     b, starts, bounds = code.b, [], []
     inside: Any = ir.Constant(ir.IntType(1), True)
     for extent, offset, n in zip(tensor.extents, offsets, shape, strict=True):
-        # Clamping keeps "wholly outside" and makes the sums below safe.
-        start = _smaller(b, _larger(b, to_index(code, offset), I64(-n)), extent)
+        start = to_index(code, offset)
+        # Where start + n or low - start wraps, high is low: nothing is inside.
         low = _larger(b, start, I64(0))
         high = _larger(b, _smaller(b, b.add(start, I64(n)), extent), low)
         local = (b.sub(low, start), b.sub(high, start))
