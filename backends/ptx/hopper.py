@@ -24,7 +24,7 @@ from tilec.backends.ptx.hopper_put import put
 from tilec.backends.ptx.hopper_ring import Ring, SmemView
 from tilec.backends.ptx.hopper_smem import operand, tile_bytes
 from tilec.backends.ptx.hopper_stage import Place, read, write
-from tilec.backends.ptx.hopper_store import KEY, StorePlan, drain, store, store_plan
+from tilec.backends.ptx.hopper_store import KEY, StorePlan, drain, only_stored, store, store_plan
 from tilec.backends.ptx.hopper_tma import Pending, offsets
 from tilec.backends.ptx.hopper_views import identity, view_step
 from tilec.ir.core import Block, Kernel, Op, Value, definitions, uses, walk
@@ -104,14 +104,14 @@ class Hopper:
                 self._shrink(size)
 
     def _shrink(self, size: int) -> None:
-        """Halve the largest parts of stores; a store that cannot be cut goes without staging."""
+        """Halve the largest parts of stores; where that cannot be, the tensor is stored without TMA."""
         for op, plan in list(self.stores.items()):
-            if plan.part.bytes == size:
+            if plan.part.bytes == size and op in self.stores:
                 smaller = plan.halved()
-                if smaller is None:
-                    del self.stores[op]
-                else:
+                if smaller is not None:
                     self.stores[op] = smaller
+                else:
+                    self.stores = {o: p for o, p in self.stores.items() if o.args[0] is not op.args[0]}
 
     # Rules.
 
@@ -259,5 +259,8 @@ def _stage_sizes(site: Site, sizes: dict[str, int]) -> None:
 
 
 def _stores(kernel: Kernel) -> dict[Op, StorePlan]:
-    found = ((s.op, store_plan(s.op, s.warps)) for s in sites(kernel) if s.op.name == "store")
-    return {op: plan for op, plan in found if plan is not None}
+    """The stores that TMA can do: all stores of a tensor, or none."""
+    free, found = only_stored(kernel), [s for s in sites(kernel) if s.op.name == "store"]
+    plans = {s.op: store_plan(s.op, s.warps) for s in found}
+    free -= {op.args[0] for op, plan in plans.items() if plan is None}
+    return {op: plan for op, plan in plans.items() if plan is not None and op.args[0] in free}

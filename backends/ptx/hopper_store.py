@@ -16,8 +16,9 @@ from tilec.backends.ptx.hopper_smem import SmemTile, smem_tile
 from tilec.backends.ptx.hopper_stage import Place, write
 from tilec.backends.ptx.hopper_tma import offsets, store_tile
 from tilec.backends.ptx.hopper_views import identity
-from tilec.ir.core import Op
+from tilec.ir.core import Kernel, Op, Value, walk
 from tilec.ir.layout import Layout, wgmma
+from tilec.ir.ops import opdef
 from tilec.ir.ptx.module import Reg
 from tilec.ir.types import TensorType, TileType, bool_
 
@@ -55,6 +56,15 @@ def store_plan(op: Op, warps: int) -> StorePlan | None:
     return StorePlan(tile, 1) if tile.span >= 32 else None
 
 
+def only_stored(kernel: Kernel) -> set[Value]:
+    """Tensors that the kernel writes by `store` and never reads: TMA may write them at its leisure."""
+    used: dict[Value, set[str]] = {}
+    for op in walk(kernel.body):
+        if opdef(op.name).family == "memory":
+            used.setdefault(op.args[0], set()).add(op.name)
+    return {tensor for tensor, names in used.items() if names == {"store"}}
+
+
 def is_accumulator(value: TileType, warps: int) -> bool:
     """Whether a tile lies in registers as a product does, axes of extent 1 apart."""
     long = [axis for axis, n in enumerate(value.shape) if n > 1]
@@ -74,13 +84,14 @@ def store(e: Emitter, op: Op, plan: StorePlan) -> None:
     base = e.make("b32", "add.s32", e.smem(), e.plan.extra[KEY].offset)
     inner, extent = plan.part.inner, plan.part.shape[plan.part.inner]
     for number, part in enumerate(parts(fragment, inner, extent)):
+        # Copies do not keep their order: an earlier store may be to the same place, a part is not.
+        with only_thread(e, 0):
+            e.emit("cp.async.bulk.wait_group.read" if number else "cp.async.bulk.wait_group", 0)
+        e.sync()
         _store_part(e, op, plan.part, part, base, _moved(e, at, inner, number * extent))
 
 
 def _store_part(e: Emitter, op: Op, tile: SmemTile, part: Fragment, base: Reg, at: tuple[Reg, ...]) -> None:
-    with only_thread(e, 0):
-        e.emit("cp.async.bulk.wait_group.read", 0)
-    e.sync()
     write(e, part, Place(tile, base, identity(part.shape)))
     e.emit("fence.proxy.async.shared::cta")
     e.sync()
