@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilec.ir.core import Kernel, walk
+from tilec.ir.errors import TilecValueError
 from tilec.ir.forms import verify
 from tilec.passes.canonicalize import canonicalize
 from tilec.passes.make_async import make_async
@@ -48,6 +49,7 @@ def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) 
     A target without a machine model (as "cpu"), a kernel without asynchronous
     loads, or one that cannot be split gives a SCHEDULED form with one group.
     """
+    check_options(options)
     machine = MACHINES.get(target)
     tile = _verified(canonicalize(_verified(kernel)))
     log = [f"canonicalize: {_ops(kernel)} ops -> {_ops(tile)}"]
@@ -60,6 +62,14 @@ def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) 
     if not _rings(aref):
         return _one_group(tile, aref, options, (*log, "one group: no asynchronous loads"))
     return _groups(tile, aref, machine, options, tuple(log))
+
+
+def check_options(options: Options) -> None:
+    """Refuse numbers that no schedule can have."""
+    if options.num_warps not in (None, 1, 2, 4, 8, 16):
+        raise TilecValueError("V130", f"num_warps={options.num_warps}", help="use 1, 2, 4, 8 or 16")
+    if options.stages is not None and options.stages < 1:
+        raise TilecValueError("V131", f"stages={options.stages}: a ring has at least one slot")
 
 
 def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log: tuple[str, ...]) -> Stages:

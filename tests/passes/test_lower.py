@@ -11,7 +11,7 @@ import pytest
 from pass_kernels import attention, gemm, guarded_gemm, halves, numpy_attention, persistent_gemm
 
 from tilec.ir.core import Kernel, walk
-from tilec.ir.errors import InfeasibleError, ResourceError, TilecError
+from tilec.ir.errors import InfeasibleError, ResourceError, TilecError, TilecValueError
 from tilec.ir.forms import verify
 from tilec.ir.interp import interpret
 from tilec.ir.text import print_kernel
@@ -209,3 +209,13 @@ def test_one_group(kernel: Kernel, target: str, options: Options) -> None:
 def test_same_input_same_text() -> None:
     texts = {print_kernel(lower(attention(True, 2)).scheduled) for _ in range(2)}
     assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [(Options(num_warps=3), "V130"), (Options(num_warps=32), "V130"), (Options(stages=0), "V131")],
+)
+def test_impossible_options_are_refused(options: Options, code: str) -> None:
+    with pytest.raises(TilecValueError) as caught:
+        lower(gemm(), options=options)
+    assert caught.value.code == code
