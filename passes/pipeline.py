@@ -65,11 +65,9 @@ def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) 
 
 
 def check_options(options: Options) -> None:
-    """Refuse numbers that no schedule can have."""
-    if options.num_warps not in (None, 1, 2, 4, 8, 16):
-        raise TilecValueError("V130", f"num_warps={options.num_warps}", help="use 1, 2, 4, 8 or 16")
+    """Refuse what no schedule can have; warps are judged where the groups are known."""
     if options.stages is not None and options.stages < 1:
-        raise TilecValueError("V131", f"stages={options.stages}: a ring has at least one slot")
+        raise TilecValueError("V130", f"stages={options.stages}: a ring has at least one slot")
 
 
 def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log: tuple[str, ...]) -> Stages:

@@ -211,11 +211,6 @@ def test_same_input_same_text() -> None:
     assert len(texts) == 1
 
 
-@pytest.mark.parametrize(
-    ("options", "code"),
-    [(Options(num_warps=3), "V130"), (Options(num_warps=32), "V130"), (Options(stages=0), "V131")],
-)
-def test_impossible_options_are_refused(options: Options, code: str) -> None:
-    with pytest.raises(TilecValueError) as caught:
-        lower(gemm(), options=options)
-    assert caught.value.code == code
+def test_a_ring_without_slots_is_refused() -> None:
+    with pytest.raises(TilecValueError, match="V130"):
+        lower(gemm(), options=Options(stages=0))
