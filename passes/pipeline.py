@@ -112,9 +112,13 @@ def _rings(kernel: Kernel) -> list[str]:
 def _line(problem: Problem, schedule: Schedule) -> str:
     depths = ", ".join(f"{name} {depth} slots" for name, depth in schedule.depths)
     flying = max((p for _, p in schedule.in_flight), default=1)
+    order = ""
+    if schedule.in_order > schedule.sustained:
+        order = f"; in program order, as emitted, up to {schedule.in_order}"
     return (
-        f"schedule of line {problem.line}: interval {schedule.ii} ({schedule.status}, bound {schedule.bound} "
-        f"by {schedule.reason}), {schedule.sustained} with {depths}, {flying} products in flight"
+        f"schedule of line {problem.line}: the loop admits interval {schedule.ii} ({schedule.status}, bound "
+        f"{schedule.bound} by {schedule.reason}), {schedule.sustained} with {depths}{order}; "
+        f"{flying} products in flight"
     )
 
 

@@ -95,7 +95,7 @@ def compute_warps(kernel: Kernel, machine: Machine, wish: int | None) -> int | s
 
 def facts(schedules: tuple[Schedule, ...]) -> tuple[tuple[tuple[str, Any], ...], ...]:
     """What the schedules say, as plain data for ``kernel.attrs["schedule"]``."""
-    names = ("loop", "ii", "sustained", "bound", "reason", "status", "depths", "in_flight")
+    names = ("loop", "ii", "sustained", "in_order", "bound", "reason", "status", "depths", "in_flight")
     return tuple(tuple((name, getattr(s, name)) for name in names) for s in schedules)
 
 

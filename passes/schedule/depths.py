@@ -15,7 +15,7 @@ from tilec.ir.loc import Loc
 from tilec.ir.types import ArefType, TileType
 from tilec.passes.schedule.machine import Machine
 from tilec.passes.schedule.problem import Buffer, Problem
-from tilec.passes.schedule.schedule import Schedule, least_depth, least_interval, lifetime
+from tilec.passes.schedule.schedule import Schedule, least_depth, least_interval, lifetime, serial_length
 
 IN_FLIGHT = 2  # more products than two keep no tensor core busier, but hold slots
 
@@ -114,4 +114,11 @@ def _with_depths(problem: Problem, schedule: Schedule, depths: dict[str, int]) -
         for b in problem.buffers
     ]
     sustained = max([schedule.ii, *allowed])
-    return replace(schedule, depths=tuple(own.items()), in_flight=tuple(flying.items()), sustained=sustained)
+    overlapping = all(n > 1 for n in flying.values())
+    return replace(
+        schedule,
+        depths=tuple(own.items()),
+        in_flight=tuple(flying.items()),
+        sustained=sustained,
+        in_order=sustained if overlapping else max(sustained, serial_length(problem)),
+    )

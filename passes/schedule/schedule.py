@@ -21,6 +21,10 @@ class Schedule:
     ``in_flight`` map the loop's rings to slots and to products that run at once.
     ``sustained`` is the interval that these slots allow: more than ii where memory
     did not give a ring all the slots that it would like (0: not chosen yet).
+
+    ``ii`` and ``sustained`` are what the loop admits. The compute group runs its ops
+    in program order, so where products do not overlap by themselves an iteration of
+    the emitted code takes up to ``in_order`` cycles: every op after the one before.
     """
 
     loop: int
@@ -32,6 +36,7 @@ class Schedule:
     depths: tuple[tuple[str, int], ...] = ()
     in_flight: tuple[tuple[str, int], ...] = ()
     sustained: int = 0
+    in_order: int = 0
 
     def to_json(self) -> str:
         """The schedule as canonical JSON."""
@@ -97,6 +102,12 @@ def least_depth(life: int, ii: int, in_flight: int) -> int:
 def least_interval(life: int, depth: int, in_flight: int) -> int:
     """The interval that a depth allows: `least_depth` the other way round."""
     return ceil(life / (depth - in_flight + 1))
+
+
+def serial_length(problem: Problem) -> int:
+    """Cycles of an iteration in which every op of the compute group waits for the one before."""
+    filling = {w for buffer in problem.buffers for w in buffer.writers}
+    return sum(node.latency for node in problem.nodes if node.id not in filling)
 
 
 def overlap(a: int, length_a: int, b: int, length_b: int, ii: int) -> bool:

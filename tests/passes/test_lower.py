@@ -214,3 +214,16 @@ def test_same_input_same_text() -> None:
 def test_a_ring_without_slots_is_refused() -> None:
     with pytest.raises(TilecValueError, match="V130"):
         lower(gemm(), options=Options(stages=0))
+
+
+def test_the_log_says_what_program_order_costs() -> None:
+    """Products of a GEMM overlap by themselves; those of attention are waited for one by one."""
+    (alone,) = lower(gemm(64, 16, 64)).schedules
+    assert alone.in_order == alone.sustained
+    stages = lower(attention())
+    (schedule,) = stages.schedules
+    (problem,) = stages.problems
+    products = [n for n in problem.nodes if n.op == "dot"]
+    assert schedule.in_order > schedule.sustained >= schedule.ii
+    assert schedule.in_order > sum(n.latency for n in products)
+    assert any(f"up to {schedule.in_order}" in line for line in stages.log)
