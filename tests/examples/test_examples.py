@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from tilec.ir.core import Kernel, walk
 from tilec.ir.interp import interpret
 from tilec.passes import Options, Stages, lower
+from tilec.runtime import emulator
 from tilec.runtime.arrays import tensor_type
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -157,7 +159,11 @@ def test_the_cpu_is_right_and_deterministic(prepared: Prepared, examples: Any) -
 
 
 @pytest.mark.parametrize("row", EMULATED, ids=lambda row: f"{row[0]}-{'-'.join(map(str, row[2].values()))}")
-def test_the_emulator_runs_the_ptx(row: tuple[str, str, dict[str, Any]], examples: Any) -> None:
+@pytest.mark.parametrize("mode", ["eager", "lazy", "random"])
+def test_the_emulator_runs_the_ptx(
+    mode: str, row: tuple[str, str, dict[str, Any]], examples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emulator, "launch", partial(emulator.launch, mode=mode, seed=1))
     name, maker, arguments = row
     ratio, place = examples.check(getattr(importlib.import_module(name), maker)(**arguments), "emulator")
     assert ratio <= 1, place
