@@ -217,8 +217,8 @@ def register_map(src: Layout, dst: Layout) -> tuple[int, ...] | None:
 
 
 def scalar(warps: int) -> Layout:
-    """A rank-0 tile: one register, equal in all threads."""
-    return Layout((), (), ((),) * LANE_BITS, ((),) * bits_of(warps))
+    """A rank-0 tile: one register, equal in all threads (of any number of warps)."""
+    return Layout((), (), ((),) * LANE_BITS, ((),) * bits_of(pad(warps)))
 
 
 def replicated(shape: Sequence[int], warps: int) -> Layout:

@@ -35,8 +35,10 @@ def gemm(A: tl.Tensor, B: tl.Tensor, C: tl.Tensor,
 
 
 @tilec.kernel
-def gelu_gemm(A: tl.Tensor, B: tl.Tensor, bias: tl.Tensor, C: tl.Tensor,
-              BM: tl.constexpr[int] = 128, BN: tl.constexpr[int] = 256, BK: tl.constexpr[int] = 64):  # fmt: skip
+def gelu_gemm(
+    A: tl.Tensor, B: tl.Tensor, bias: tl.Tensor, C: tl.Tensor,
+    BM: tl.constexpr[int] = 128, BN: tl.constexpr[int] = 256, BK: tl.constexpr[int] = 64,
+):  # fmt: skip
     m, n = tl.program_id(0), tl.program_id(1)
     acc = tl.zeros((BM, BN), tl.float32)
     for k in tl.range(tl.cdiv(A.shape[1], BK)):
@@ -46,8 +48,10 @@ def gelu_gemm(A: tl.Tensor, B: tl.Tensor, bias: tl.Tensor, C: tl.Tensor,
 
 
 @tilec.kernel
-def persistent(A: tl.Tensor, B: tl.Tensor, C: tl.Tensor,
-               BM: tl.constexpr[int] = 64, BN: tl.constexpr[int] = 64, BK: tl.constexpr[int] = 64):  # fmt: skip
+def persistent(
+    A: tl.Tensor, B: tl.Tensor, C: tl.Tensor,
+    BM: tl.constexpr[int] = 64, BN: tl.constexpr[int] = 64, BK: tl.constexpr[int] = 64,
+):  # fmt: skip
     columns = tl.cdiv(C.shape[1], BN)
     for t in tl.range(tl.program_id(0), tl.cdiv(C.shape[0], BM) * columns, tl.num_programs(0)):
         acc = tl.zeros((BM, BN), tl.float32)
@@ -55,6 +59,16 @@ def persistent(A: tl.Tensor, B: tl.Tensor, C: tl.Tensor,
             a, b = tl.load(A, (t // columns, k), (BM, BK)), tl.load(B, (k, t % columns), (BK, BN))
             acc = tl.dot(a, b, acc)
         tl.store(C, (t // columns, t % columns), acc.to(C.dtype))
+
+
+@tilec.kernel
+def scaled_gemm(A: tl.Tensor, B: tl.Tensor, scale: float, blocks: int, C: tl.Tensor):
+    """Scalars that both groups use; the second product of a block is added to the first."""
+    m = tl.program_id(0)
+    acc = tl.zeros((128, 64), tl.float32)
+    for k in tl.range(blocks):
+        acc = tl.dot(tl.load(A, (m, k), (128, 64)), tl.load(B, (k, 0), (64, 64)), acc)
+    tl.store(C, (m, 0), (acc * scale).to(C.dtype))
 
 
 @tilec.kernel
@@ -116,18 +130,19 @@ def types(*specs: Any) -> tuple[Any, ...]:
 
 
 def tile_kernel(fn: Any, args: Sequence[Any], **meta: Any) -> Kernel:
-    made: Kernel = fn.trace([tensor_type(a) for a in args], **meta)
+    signature = [tensor_type(a) if isinstance(a, np.ndarray) else type(a) for a in args]
+    made: Kernel = fn.trace(signature, **meta)
     return made
 
 
-def twin(array: Array) -> Array:
-    """A copy with the same order of strides."""
-    return np.array(array, order="K", copy=True)
+def twin(array: Any) -> Any:
+    """A copy with the same order of strides; numbers are themselves."""
+    return np.array(array, order="K", copy=True) if isinstance(array, np.ndarray) else array
 
 
 def agree(
-    fn: Any, grid: Sequence[int], args: Sequence[Array], *, tolerance: float = 2e-3, options: Options | None = None,
-    modes: Sequence[tuple[Any, int]] = MODES, **meta: Any,
+    fn: Any, grid: Sequence[int], args: Sequence[Any], *, tolerance: float = 2e-3,
+    options: Options | None = None, modes: Sequence[tuple[Any, int]] = MODES, **meta: Any,
 ) -> Artifact:  # fmt: skip
     """The last argument after the emulator, in every mode, is what the interpreter gives, with
     an error of at most ``tolerance`` of its largest element; no mode reports anything."""
@@ -140,7 +155,7 @@ def agree(
 
 
 def compare(
-    artifact: Artifact, grid: Sequence[int], args: Sequence[Array], expected: Array, tolerance: float,
+    artifact: Artifact, grid: Sequence[int], args: Sequence[Any], expected: Array, tolerance: float,
     modes: Sequence[tuple[Any, int]] = MODES,
 ) -> None:  # fmt: skip
     wide = expected.astype(np.float64)

@@ -8,7 +8,16 @@ import ml_dtypes
 import numpy as np
 import pytest
 from hopper_kit import (
-    MODES, accumulate, agree, attention, gelu_gemm, gemm, overwritten, persistent, random_array,
+    MODES,
+    accumulate,
+    agree,
+    attention,
+    gelu_gemm,
+    gemm,
+    overwritten,
+    persistent,
+    random_array,
+    scaled_gemm,
 )  # fmt: skip
 
 from tilec.passes import Options
@@ -81,6 +90,12 @@ def test_unaligned_tensors() -> None:
 def test_persistent_loop_carries_stage_and_parity_across_tiles() -> None:
     for programs, k in ((1, 136), (2, 64), (3, 200), (9, 8), (1, 0)):
         agree(persistent, (programs,), operands(136, 200, k), modes=QUICK)
+
+
+def test_scalars_are_known_to_all_groups() -> None:
+    a, b, c = operands(128, 64, 192)
+    made = agree(scaled_gemm, (1,), [a, b, 0.75, 2, c], modes=QUICK)
+    assert made.threads == 384
 
 
 def test_stores_to_one_place_keep_their_order() -> None:
