@@ -170,7 +170,7 @@ def _parse(program: CpuProgram) -> Any:
         module = llvm.parse_assembly(program.text)
         module.verify()
     except RuntimeError as error:
-        raise InternalError("X201", f"LLVM refuses the code of {program.entry}: {error}") from None
+        raise InternalError("X250", f"LLVM refuses the code of {program.entry}: {error}") from None
     return module
 
 

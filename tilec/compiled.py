@@ -67,7 +67,7 @@ class Compiled:
 
     def report(self, path: str | Path) -> None:
         """The schedule explorer page, which this version does not have."""
-        raise UnsupportedError("U502", "this version of tilec writes no report",
+        raise UnsupportedError("U511", "this version of tilec writes no report",
                                help="read compiled.asm, compiled.schedule and compiled.notes")  # fmt: skip
 
 

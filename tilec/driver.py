@@ -82,7 +82,7 @@ def parse_target(target: str) -> str:
         return name
     have = f"this version compiles for {', '.join(TARGETS)}"
     if re.fullmatch(r"sm_\d+[af]?", name):
-        raise UnsupportedError("U501", f"no backend for {target}", help=have)
+        raise UnsupportedError("U510", f"no backend for {target}", help=have)
     raise TilecValueError("V501", f"no target named {target!r}", help=have)
 
 

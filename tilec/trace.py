@@ -147,7 +147,7 @@ class Tracer:
             return self._unbound(error, loc)
         text = f"{type(error).__name__}: {error}"
         if raised_by_us(error.__traceback__) and not isinstance(error, RecursionError):
-            return InternalError("X301", f"the compiler failed with {text}", loc=loc, help="please report it")
+            return InternalError("X310", f"the compiler failed with {text}", loc=loc, help="please report it")
         if isinstance(error, TypeError):
             return TilecTypeError("T301", f"Python raised {text}", loc=loc, help=_TYPE_HELP)
         return TilecValueError("V304", f"Python raised {text}", loc=loc, help=_HELP.get(type(error), _ELSE))
@@ -182,7 +182,7 @@ def current(what: str) -> Tracer:
     tracer = _CURRENT.get()
     if tracer is None:
         raise TilecSyntaxError(
-            "S304", f"{what} is used outside of a kernel",
+            "S315", f"{what} is used outside of a kernel",
             help="call it inside a function decorated with @tilec.kernel",
         )  # fmt: skip
     return tracer

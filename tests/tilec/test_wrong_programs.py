@@ -658,9 +658,9 @@ LAUNCHES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "signature text": (lambda: scale.trace([F, "f32[1, tall]", "f32", "i32"]), "V350", "'tall'.*unaligned"),
     "signature object": (lambda: scale.trace([F, 3.5, "f32", "i32"]), "T351", "3.5 is no argument type"),
     "signature constexpr": (lambda: scale.trace([F, F, "f32", "i32"], Q=1), "T360", "'Q' is no constexpr"),
-    "target": (lambda: scale.compile([F, F, "f32", "i32"], target="sm_10"), "U501", "no backend"),
+    "target": (lambda: scale.compile([F, F, "f32", "i32"], target="sm_10"), "U510", "no backend"),
     "in a kernel": (lambda: launcher[1](x()), "S309", "launched inside of a kernel"),
-    "outside": (lambda: tl.zeros((4,), tl.float32), "S304", "used outside of a kernel"),
+    "outside": (lambda: tl.zeros((4,), tl.float32), "S315", "used outside of a kernel"),
     "autotune": (lambda: tilec.autotune(configs=[]), "U310", "not supported yet"),
 }
 
