@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +19,9 @@ Device = Literal["cpu", "cuda"]
 
 # Device codes of DLPack: host, pinned host, and CUDA's device and managed memory.
 _CPU_CODES, _CUDA_CODES = (1, 3), (2, 13)
+
+# Steps of the search for a common element of two strided arrays: well below a millisecond.
+_OVERLAP_WORK = 1000
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,29 @@ def require_writable(array: Array, name: str) -> None:
     if not array.flags.writeable:
         raise TilecValueError("V201", f"argument {name!r} is read-only, but the kernel writes it",
                               help="pass a writable copy")  # fmt: skip
+
+
+def require_apart(values: Sequence[Any], names: Sequence[str], written: set[int]) -> None:
+    """Refuse an array that is written and shares elements with another one; the values are views or numbers."""
+    tensors = [i for i, v in enumerate(values) if isinstance(v, np.ndarray)]
+    for i in sorted(written):
+        for j in tensors:
+            if i != j and _overlap(values[i], values[j]):
+                raise TilecValueError(
+                    "V202",
+                    f"arguments {names[i]!r} and {names[j]!r} overlap, and the kernel writes {names[i]!r}",
+                    help="pass a copy, or use one parameter for both if they are the same array",
+                )
+
+
+def _overlap(a: Array, b: Array) -> bool:
+    """Whether two arrays have an element in common; False where that is too hard to tell."""
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=_OVERLAP_WORK)
+    except np.exceptions.TooHardError:
+        return False
 
 
 def written_params(kernel: Kernel) -> set[int]:

@@ -14,7 +14,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from tilec.backends.artifact import CpuArg, CpuProgram
-from tilec.ir.errors import InternalError, TilecTypeError, TilecValueError
+from tilec.ir.errors import InternalError, ResourceError, TilecTypeError, TilecValueError
 from tilec.ir.types import dtype_of
 from tilec.runtime.arrays import require_writable, view
 from tilec.runtime.config import config
@@ -98,7 +98,11 @@ def _workspace(size: int) -> int:
     """The address of this thread's scratch memory, 64-byte aligned."""
     held = getattr(_local, "memory", None)
     if held is None or held.size < size + 64:
-        held = _local.memory = np.zeros(size + 64, np.uint8)
+        try:
+            held = _local.memory = np.zeros(size + 64, np.uint8)
+        except MemoryError:
+            raise ResourceError("R202", f"the tiles of the kernel need {size} bytes for each thread",
+                                help="use smaller tiles") from None  # fmt: skip
     return int(-(-held.ctypes.data // 64) * 64)
 
 

@@ -24,6 +24,8 @@ from tilec.trace import Tracer, current
 
 Number = int | float | bool
 _NUMBER_HELP = "tiles come from tl.load, tl.gather, tl.full and the like"
+_INTEGERS_ONLY = ("&", "|", "^", "<<", ">>", "~")
+_BITS_HELP = "it takes integers: x.to(tl.int32) converts the value, x.bitcast(tl.int32) takes the bits"
 Like = Tile | int | float | bool
 
 
@@ -161,8 +163,10 @@ def _reaches(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
 
 
 def elementwise(name: str, *operands: Any, what: str = "") -> Tile:
-    """An elementwise op on operands that promote and broadcast."""
+    """An elementwise op on operands that promote and broadcast; ``what`` is how the user wrote it."""
     tiles = unify(operands, what or f"tl.{name}")
+    if what in _INTEGERS_ONLY and tiles[0].dtype.is_float:
+        raise TilecTypeError("T108", f"{what} is not defined for {tiles[0].dtype}", help=_BITS_HELP)
     return tiles[0].tracer.emit(name, tiles)[0]
 
 

@@ -227,11 +227,15 @@ def _print(*args: Any, **kwargs: Any) -> None:
     print(*args, **kwargs)
 
 
-def _reduction(name: str, pairwise: str) -> Callable[..., Any]:
+def _reduction(name: str, pairwise: str = "") -> Callable[..., Any]:
+    """Python's reduction, which works on lists of tiles, but neither within a tile nor on pairs.
+
+    ``pairwise`` is advice for those that also take single values.
+    """
     original = getattr(builtins, name)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        if any(isinstance(a, Tile) for a in args):
+        if any(isinstance(a, Tile) for a in (args if pairwise else args[:1])):
             raise TilecTypeError(
                 "T345",
                 f"Python's {name} is called on a tile",
@@ -250,9 +254,9 @@ _GUARDED: dict[Any, Any] = {
     print: _print,
     builtins.max: _reduction("max", " or tl.maximum for two values"),
     builtins.min: _reduction("min", " or tl.minimum for two values"),
-    builtins.sum: _reduction("sum", ""),
-    builtins.any: _reduction("any", ""),
-    builtins.all: _reduction("all", ""),
+    builtins.sum: _reduction("sum"),
+    builtins.any: _reduction("any"),
+    builtins.all: _reduction("all"),
     **dict.fromkeys(
         (builtins.eval, builtins.exec, builtins.locals, builtins.globals, builtins.vars), _no_state
     ),

@@ -88,6 +88,7 @@ class KernelFunction:
         chosen = {k: v for k, v in keywords.items() if k not in constexprs}
         with _hide_frames(), located(location(self.fn)):
             types, constants = self._specialise(signature, constexprs)
+            _check_options(None, options)
             if chosen and options is not None:
                 raise TilecTypeError(
                     "T363", "options are given twice", help="pass options= or single keywords"
@@ -169,6 +170,7 @@ class Launcher:
                 raise TilecValueError(
                     "V353", f"no backend named {chosen!r}", help=f"one of {', '.join(BACKENDS)}"
                 )
+            _check_options(num_threads, options)
             grid = resolve_grid(self.grid, constants)
             traced = kernel._trace(types, constants)
             run(
@@ -199,6 +201,16 @@ def resolve_grid(grid: Grid, meta: Mapping[str, Any]) -> tuple[int, ...]:
             "V355", f"the grid {found} is not positive", help="skip the launch of empty work"
         )
     return found
+
+
+def _check_options(num_threads: Any, options: Any) -> None:
+    """Refuse launch options of a wrong type."""
+    from tilec.driver import Options
+
+    if num_threads is not None and (not isinstance(num_threads, int) or num_threads < 1):
+        raise TilecValueError("V356", f"num_threads is {num_threads!r}", help="pass an int of at least 1")
+    if options is not None and not isinstance(options, Options):
+        raise TilecTypeError("T367", f"options is {options!r}", help="pass tilec.driver.Options(...)")
 
 
 def _key(types: Mapping[str, Type], constants: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -69,4 +69,5 @@ def _host_values(kernel: Kernel, values: Sequence[Any]) -> list[Any]:
         host.append(arrays.view(value))
         if i in written:
             arrays.require_writable(host[-1], param.hint)
+    arrays.require_apart(host, [p.hint for p in kernel.params], written)
     return host

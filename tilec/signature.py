@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tilec.coerce import is_number, plain
+from tilec.coerce import is_number, number_dtype, plain
 from tilec.convert import location
 from tilec.ir.errors import TilecError, TilecSyntaxError, TilecTypeError, TilecValueError
 from tilec.ir.types import DType, TensorType, TileType, Type, bool_, dtype_of, float32, int32, scalar
@@ -184,7 +184,7 @@ def argument_type(p: Parameter, value: Any) -> Type:
         if p.kind == "scalar":
             raise TilecTypeError("T352", f"argument {p.name!r} is an array, but the parameter is a scalar",
                                  help="pass a number, or annotate it tl.Tensor")  # fmt: skip
-        described = arrays.describe(value)
+        described = _described(p.name, value)
         if any(n >= 2**31 for n in described.shape):
             raise TilecValueError(
                 "V351", f"argument {p.name!r} has shape {described.shape}: an extent exceeds int32",
@@ -202,26 +202,35 @@ def argument_type(p: Parameter, value: Any) -> Type:
     return scalar(_scalar_dtype(p, value))
 
 
+def _described(name: str, value: Any) -> arrays.Described:
+    """What `describe` says of an array; its errors name the argument."""
+    try:
+        return arrays.describe(value)
+    except TilecError as error:
+        raise type(error)(error.code, f"argument {name!r}: {error.message}", help=error.help) from None
+
+
 def _scalar_dtype(p: Parameter, value: Any) -> DType:
-    if p.dtype is None:
-        if isinstance(value, np.generic):
-            return dtype_of(value.dtype)
-        return (
-            _SCALARS[type(value)]
-            if type(value) is not int or -(2**31) <= value < 2**31
-            else dtype_of("int64")
-        )
     number = plain(value)
-    fits: Any = {"bool": bool, "int": int, "uint": int, "float": (int, float)}[p.dtype.kind]
-    if not isinstance(number, fits) or (isinstance(number, bool) and p.dtype.kind != "bool"):
-        raise TilecTypeError("T353", f"argument {p.name!r} is {number!r}, but it is annotated {p.dtype}",
+    dtype = p.dtype or (dtype_of(value.dtype) if isinstance(value, np.generic) else number_dtype(number))
+    fits: Any = {"bool": bool, "int": int, "uint": int, "float": (int, float)}[dtype.kind]
+    if not isinstance(number, fits) or (isinstance(number, bool) and dtype.kind != "bool"):
+        raise TilecTypeError("T353", f"argument {p.name!r} is {number!r}, but it is annotated {dtype}",
                              help="convert it before the launch")  # fmt: skip
-    low = -(2 ** (p.dtype.bits - 1)) if p.dtype.kind == "int" else 0
-    high = 2 ** (p.dtype.bits - (p.dtype.kind == "int")) - 1
-    if p.dtype.is_int and not low <= number <= high:
-        raise TilecValueError("V352", f"argument {p.name!r} is {number}, which does not fit in {p.dtype}",
-                              help="annotate the parameter tl.int64")  # fmt: skip
-    return p.dtype
+    if dtype.is_int and not _holds(dtype, number):
+        wide = next((w for w in ("int64", "uint64") if _holds(dtype_of(w), number)), None)
+        mend = f"annotate the parameter tl.{wide}" if wide else "pass a smaller number"
+        raise TilecValueError(
+            "V352", f"argument {p.name!r} is {number}, which does not fit in {dtype}", help=mend
+        )
+    return dtype
+
+
+def _holds(dtype: DType, number: int | float) -> bool:
+    """Whether a number lies between the ends of an integer dtype."""
+    signed = dtype.kind == "int"
+    low, high = (-(2 ** (dtype.bits - 1)) if signed else 0), 2 ** (dtype.bits - signed)
+    return bool(low <= number < high)
 
 
 def constant(p: Parameter, value: Any) -> Any:

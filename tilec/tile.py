@@ -142,7 +142,9 @@ class Tile:
         return self
 
     def __invert__(self) -> Tile:
-        return self.tracer.emit("not", [self])[0]
+        from tilec.coerce import elementwise
+
+        return elementwise("not", self, what="~")
 
     def __abs__(self) -> Tile:
         return self.tracer.emit("abs", [self])[0]
@@ -247,12 +249,20 @@ def _refuse(owner: type, methods: Sequence[str], error: Callable[[Any], TilecErr
 
 _ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "matmul")
 
-_refuse(Tile, ("__int__", "__float__", "__index__", "__complex__", "__round__"), lambda t: TilecTypeError(
+_refuse(Tile, ("__int__", "__float__", "__complex__", "__round__"), lambda t: TilecTypeError(
     "T311", f"{t.type} is used as a Python number",
-    help="its value is known only at run time: use tl.exp and the like instead of math, tl.range instead of"
-    " range, x.to(dtype) instead of int() and float()",
+    help="its value is known only at run time: use tl.exp and the like instead of math,"
+    " x.to(dtype) instead of int() and float()",
 ))  # fmt: skip
-_refuse(Tile, ("__iter__", "__len__", "__contains__", "__reversed__"), lambda t: TilecTypeError(
+_refuse(Tile, ("__index__",), lambda t: TilecTypeError(
+    "T311", f"{t.type} is used as a Python int",
+    help="its value is known only at run time: use tl.range instead of range; to pick from a list or"
+    " tuple unroll the loop with tl.static_range",
+))  # fmt: skip
+_refuse(Tile, ("__len__",), lambda t: TilecTypeError(
+    "T312", f"{t.type} has no len()", help="write x.shape[0]"
+))  # fmt: skip
+_refuse(Tile, ("__iter__", "__contains__", "__reversed__"), lambda t: TilecTypeError(
     "T312", f"{t.type} cannot be iterated", help="operate on the whole tile, or loop over tl.range"
 ))  # fmt: skip
 _refuse(Tile, ("__setitem__", "__delitem__"), lambda t: TilecTypeError(
@@ -274,7 +284,11 @@ _refuse(
     ),
 )
 TensorArg.__hash__ = object.__hash__  # type: ignore[method-assign]
-_refuse(TensorArg, ("__getitem__", "__iter__", "__len__", "__contains__"), lambda t: TilecTypeError(
+_refuse(TensorArg, ("__len__",), lambda t: TilecTypeError(
+    "T315", f"the tensor {t.name!r} has no length while tracing",
+    help=f"write {t.name}.shape[0], a scalar of run time",
+))  # fmt: skip
+_refuse(TensorArg, ("__getitem__", "__iter__", "__contains__"), lambda t: TilecTypeError(
     "T315", f"the tensor {t.name!r} cannot be indexed",
     help=f"read with tl.load({t.name}, index, shape) or tl.gather({t.name}, indices)",
 ))  # fmt: skip

@@ -6,6 +6,7 @@ so that a value which leaves its loop or branch by a side door is an error.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from tilec.tile import TensorArg, Tile
 
 MAX_OPS = 200_000
+# Elements of a tile: int32 must hold the indices.
+MAX_ELEMENTS = 2**31 - 1
 
 
 class Region:
@@ -86,6 +89,12 @@ class Tracer:
         op = make(name, values, blocks=blocks, loc=loc, hints=hints, **attrs)
         self.region.ops.append(op)
         self.count += 1
+        for result in op.results:
+            if isinstance(result.type, TileType) and result.type.size > MAX_ELEMENTS:
+                raise ResourceError(
+                    "R302", f"a tile of shape {result.type.shape} has more than {MAX_ELEMENTS} elements",
+                    loc=loc, help="loop over smaller tiles",
+                )  # fmt: skip
         if self.count > MAX_OPS:
             raise ResourceError(
                 "R301", f"the kernel unrolls to more than {MAX_OPS} operations", loc=loc,
@@ -149,7 +158,7 @@ class Tracer:
         if raised_by_us(error.__traceback__) and not isinstance(error, RecursionError):
             return InternalError("X310", f"the compiler failed with {text}", loc=loc, help="please report it")
         if isinstance(error, TypeError):
-            return TilecTypeError("T301", f"Python raised {text}", loc=loc, help=_TYPE_HELP)
+            return TilecTypeError("T301", f"Python raised {text}", loc=loc, help=_usage(str(error)))
         return TilecValueError("V304", f"Python raised {text}", loc=loc, help=_HELP.get(type(error), _ELSE))
 
     def _unbound(self, error: NameError, loc: Loc | None) -> TilecError:
@@ -171,7 +180,21 @@ _HELP: dict[type[Exception], str] = {
     RecursionError: "recursion on run-time values does not end: use a loop over tl.range",
 }
 
-_TYPE_HELP = "docs/language.md lists the arguments of each function"
+
+def _usage(message: str) -> str:
+    """How the function of the language is called of which Python says that it was called wrongly."""
+    from tilec import language
+
+    name = message.partition("(")[0]
+    fn = vars(language).get(name) if name in language.__all__ else None
+    if not inspect.isfunction(fn):
+        return "docs/language.md lists the arguments of each function"
+    empty = inspect.Parameter.empty
+    parts = inspect.signature(fn)
+    plain = [p.replace(annotation=empty) for p in parts.parameters.values()]
+    return f"write tl.{name}{parts.replace(parameters=plain, return_annotation=empty)}"
+
+
 _ELSE = "this line runs while the kernel is traced, on Python values"
 
 _CURRENT: ContextVar[Tracer | None] = ContextVar("tilec_tracer", default=None)

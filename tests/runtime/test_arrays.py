@@ -10,7 +10,7 @@ import pytest
 
 from tilec.ir.errors import TilecError
 from tilec.ir.types import bfloat16, float32
-from tilec.runtime.arrays import describe, device_of, is_array, tensor_type, view
+from tilec.runtime.arrays import describe, device_of, is_array, require_apart, tensor_type, view
 
 
 class Exporter:
@@ -105,3 +105,14 @@ def test_refused_with_a_mend(what: str) -> None:
     with pytest.raises(TilecError) as caught:
         view(REFUSED[what])
     assert caught.value.help
+
+
+def test_arrays_that_share_elements_are_refused_if_one_is_written() -> None:
+    row, packed = np.zeros(64, np.float32), np.zeros((4, 3, 8), np.float32)
+    with pytest.raises(TilecError, match="V202: arguments 'Y' and 'X' overlap, and the kernel writes 'Y'"):
+        require_apart([row[:32], row[31:]], ["X", "Y"], {1})
+    with pytest.raises(TilecError, match="V202"):
+        require_apart([row, 3, row], ["X", "n", "Y"], {0})
+    require_apart([row, row], ["X", "Y"], set())
+    require_apart([row[:32], row[32:]], ["X", "Y"], {0, 1})
+    require_apart([packed[:, 0], packed[:, 1], 2.0], ["Q", "K", "scale"], {0})  # one in the gaps of the other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 import math
 import operator
@@ -495,3 +496,25 @@ def test_threads_share_a_kernel() -> None:
     for n, r in enumerate(results):
         count = n % 4 + 1
         assert r.tolist() == [i * count for i in range(count)] + [0] * (8 - count)
+
+
+def test_python_sum_of_a_list_of_tiles() -> None:
+    a = ints(8)
+    same(compute(lambda x: sum([x, x + 1, x * 2], x), a), a + a + (a + 1) + a * 2)
+    same(compute(lambda x: sum(x + i for i in range(3)), a), 3 * a + 3)
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+def test_numbers_of_derived_classes_are_numbers() -> None:
+    out = np.zeros(2, np.int32)
+
+    @tilec.kernel
+    def keep(OUT: tl.Tensor, a: int, b):
+        tl.scatter(OUT, 0, a)
+        tl.scatter(OUT, 1, b)
+
+    keep[1](out, Level.HIGH, Level.HIGH, backend="interpreter")
+    assert out.tolist() == [3, 3]

@@ -184,7 +184,7 @@ def exp_of_integers(T: tl.Tensor):
     tl.exp(tl.arange(0, 4))  # wrong
 
 
-@wrong("T108", "and is not defined for float32")
+@wrong("T108", r"& is not defined for float32.*tl.int32")
 def bit_operation_on_floats(T: tl.Tensor):
     tl.load(T, (0,), (4,)) & 1  # wrong
 
@@ -302,10 +302,46 @@ def numpy_array_in_arithmetic(T: tl.Tensor):
     tl.load(T, (0,), (4,)) + np.ones(4)  # wrong
 
 
-@wrong("T311", "used as a Python number.*tl.range", F, "i32")
+@wrong("T311", "used as a Python int.*tl.range", F, "i32")
 def python_range_of_run_time_value(T: tl.Tensor, n: int):
     for i in range(n):  # wrong
         pass
+
+
+@wrong("T311", "used as a Python int.*tl.static_range", I, "i32")
+def list_indexed_by_run_time_value(T: tl.Tensor, n: int):
+    [1, 2, 3][n]  # wrong
+
+
+@wrong("T315", r"'T' has no length.*T.shape\[0\]")
+def length_of_a_tensor(T: tl.Tensor):
+    len(T)  # wrong
+
+
+@wrong("T312", r"no len\(\).*x.shape\[0\]")
+def length_of_a_tile(T: tl.Tensor):
+    len(tl.arange(0, 4))  # wrong
+
+
+@wrong("R302", r"\(1099511627776,\) has more than 2147483647 elements.*loop")
+def tile_of_a_tera(T: tl.Tensor):
+    tl.load(T, (0,), (2**40,))  # wrong
+
+
+@wrong("R302", r"\(65536, 65536\) has more than")
+def broadcast_to_too_many_elements(T: tl.Tensor):
+    x = tl.arange(0, 65536)
+    x[:, None] + x[None, :]  # wrong
+
+
+@wrong("T108", "~ is not defined for float32.*bitcast")
+def inversion_of_floats(T: tl.Tensor):
+    ~tl.load(T, (0,), (4,))  # wrong
+
+
+@wrong("T345", "Python's sum is called on a tile.*tl.sum")
+def python_sum_of_a_tile(T: tl.Tensor):
+    sum(tl.arange(0, 4))  # wrong
 
 
 @wrong("T345", "Python's max is called on a tile.*tl.maximum")
@@ -387,7 +423,7 @@ def language_function_unsupported(T: tl.Tensor):
     tl.cumsum(tl.arange(0, 4), 0)  # wrong
 
 
-@wrong("T301", "unexpected keyword argument 'mask'")
+@wrong("T301", r"unexpected keyword argument 'mask'.*write tl.load\(tensor, index=None.*pad=0\)")
 def keyword_that_does_not_exist(T: tl.Tensor):
     tl.load(T, (0,), (4,), mask=None)  # wrong
 
@@ -620,6 +656,7 @@ def read_only() -> np.ndarray:
     return y
 
 
+A_ROW = np.zeros(64, np.float32)
 LAUNCHES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "too few": (lambda: scale[2](x(), x(), 1.0), "T361", "'n' of kernel scale is missing"),
     "too many": (lambda: scale[2](x(), x(), 1.0, 1, 16, 3), "T359", "takes 5 arguments, 6 are given"),
@@ -642,6 +679,20 @@ LAUNCHES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "list": (lambda: scale[2]([1.0], x(), 1.0, 1), "T355", "'X' is list.*numpy array"),
     "none": (lambda: scale[2](None, x(), 1.0, 1), "T355", "'X' is NoneType"),
     "objects": (lambda: scale[2](x(dtype=object), x(), 1.0, 1), "T205", "no numbers"),
+    "huge int": (lambda: scale[2](x(), x(), 1.0, 2**64), "V352", "does not fit in int32.*smaller"),
+    "foreign dtype": (
+        lambda: scale[2](x(), x(dtype="c8"), 1.0, 1),
+        "U101",
+        "'Y': no dtype named 'complex64'",
+    ),
+    "overlap": (
+        lambda: scale[2](A_ROW[0:32], A_ROW[8:40], 1.0, 1),
+        "V202",
+        "'Y' and 'X' overlap.*writes 'Y'",
+    ),
+    "threads": (lambda: scale[2](x(), x(), 1.0, 1, num_threads=0), "V356", "num_threads is 0.*at least 1"),
+    "threads text": (lambda: scale[2](x(), x(), 1.0, 1, num_threads="2"), "V356", "num_threads is '2'"),
+    "options": (lambda: scale[2](x(), x(), 1.0, 1, options=3), "T367", "options is 3.*Options"),
     "read-only": (lambda: scale[2](x(), read_only(), 1.0, 1), "V201", "'Y' is read-only"),
     "constexpr array": (lambda: plain[1](x(), x()), "T356", "'V' is given an array"),
     "constexpr list": (lambda: plain[1](x(), [1]), "T357", "given a list, not hashable.*tuple"),
@@ -680,6 +731,12 @@ def test_wrong_launch(name: str) -> None:
 
 
 # Definitions.
+
+
+def test_tensor_annotation_with_too_much() -> None:
+    with pytest.raises(TilecError) as caught:
+        tl.Tensor["f32", 1, 2]
+    check(caught.value, "T350", "a dtype and a rank")
 
 
 def test_wrong_definitions() -> None:

@@ -141,7 +141,10 @@ class Tensor:
     def __class_getitem__(cls, item: Any) -> Tensor:
         from tilec.coerce import as_dtype
 
-        dtype, rank = item if isinstance(item, tuple) else (item, None)
+        dtype, rank, *more = item if isinstance(item, tuple) and len(item) > 1 else (item, None)
+        if more:
+            raise TilecTypeError("T350", f"tl.Tensor has a dtype and a rank, not {item!r}",
+                                 help='write tl.Tensor["f16"] or tl.Tensor["f16", 2]')  # fmt: skip
         found = None if dtype is None else as_dtype(dtype, "the dtype of tl.Tensor")
         return Tensor(found, None if rank is None else static_int(rank, "the rank of tl.Tensor"))
 
