@@ -110,7 +110,7 @@ def require_writable(array: Array, name: str) -> None:
 
 
 def require_apart(values: Sequence[Any], names: Sequence[str], written: set[int]) -> None:
-    """Refuse an array that is written and shares elements with another one; the values are views or numbers."""
+    """Refuse an array that is written and shares elements with another one; values are views or numbers."""
     tensors = [i for i, v in enumerate(values) if isinstance(v, np.ndarray)]
     for i in sorted(written):
         for j in tensors:
