@@ -201,6 +201,11 @@ class Emitter:
         regs = tuple(self.copy(r, register_type(source.dtype)) for r in source.regs)
         return replace(source, regs=regs)
 
+    def idle(self, value: Value) -> bool:
+        """Whether the registers that a value had hold nothing that is needed any more."""
+        bound = self.env.get(value)
+        return isinstance(bound, Fragment) and all(self._holders[r] == 0 for r in bound.regs)
+
     def _exclusive(self, value: Value, source: Fragment) -> bool:
         inner = replace(self.op, args=())
         return (

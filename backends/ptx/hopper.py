@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tilec.backends.ptx import hopper_ring
-from tilec.backends.ptx.context import Emitter, Fragment, Rule
+from tilec.backends.ptx.context import Emitter, Fragment, Rule, register_type
+from tilec.backends.ptx.control import moves
 from tilec.backends.ptx.hopper_dot import Packed, Shape, Shared, packed, products, shared_operand, warpgroup
 from tilec.backends.ptx.hopper_groups import run_groups
 from tilec.backends.ptx.hopper_operands import (
@@ -45,6 +46,7 @@ class Hopper:
         self.stores = _stores(kernel)
         self.plan = self._allocate()
         self.open: dict[Value, Ring] = {v: Ring(p, self.plan.rings[v]) for v, p in self.rings.items()}
+        self.homes = carried_homes(kernel)
         self.alone = False
 
     @property
@@ -170,12 +172,28 @@ class Hopper:
         right = self._operand(e, b, 1, size, staged)
         assert isinstance(right, Shared) and isinstance(op.result.type, TileType)
         fresh = self._is_zero(acc)
-        into = e.fresh(op.result.type) if fresh else e.take(acc)
+        into = self._accumulator(e, op, fresh)
         assert isinstance(a.type, TileType)
         products(e, size, a.type.dtype, left, right, into, fresh)
         if staged or not attr(op, "asynchronous"):
             e.emit("wgmma.wait_group.sync.aligned", 0)
         e.bind(op.result, into)
+
+    def _accumulator(self, e: Emitter, op: Op, fresh: bool) -> Fragment:
+        """The registers that a dot updates.
+
+        If the loop around will carry the result on, that is where the loop wants it, provided
+        that what was there is dead: else two accumulators of a loop change places in every round.
+        """
+        home, acc = self.homes.get(op.result), op.args[2]
+        assert isinstance(op.result.type, TileType)
+        if home is None or not e.idle(home) or e.fragment(home).layout != op.result.type.layout:
+            return e.fresh(op.result.type) if fresh else e.take(acc)
+        into = e.fragment(home)
+        if not fresh:
+            kind = register_type(into.dtype)
+            moves(e, [(t, f, kind) for t, f in zip(into.regs, e.fragment(acc).regs, strict=True)])
+        return into
 
     def _stage(self, e: Emitter, op: Op) -> dict[int, Staged]:
         """Put register operands that wgmma cannot take into shared memory, for all to see."""
@@ -221,6 +239,20 @@ def _dot_wait(e: Emitter, op: Op) -> None:
     e.emit("wgmma.wait_group.sync.aligned", op.attrs["pending"])
     for arg, result in zip(op.args, op.results, strict=True):
         e.bind(result, e.take(arg))
+
+
+def carried_homes(kernel: Kernel) -> dict[Value, Value]:
+    """For results of dots that a loop carries on: the parameter of the loop's body that gets them."""
+    homes: dict[Value, Value] = {}
+    for loop in (op for op in walk(kernel.body) if op.name == "for"):
+        (body,) = loop.blocks
+        made = {r: op for op in body.ops for r in op.results}
+        for param, value in zip(body.params[1:], body.yielded, strict=True):
+            while value in made and made[value].name == "dot.wait":
+                value = made[value].args[made[value].results.index(value)]
+            if value in made and made[value].name == "dot":
+                homes[value] = param
+    return homes
 
 
 def dot_shape(op: Op, warps: int) -> Shape:

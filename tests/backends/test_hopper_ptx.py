@@ -160,6 +160,12 @@ def test_p_of_attention_stays_in_registers(causal: bool) -> None:
     assert "st.shared" not in loop and "ld.shared" not in loop
 
 
+def test_the_output_of_attention_stays_in_its_registers_from_round_to_round() -> None:
+    made = compiled(attention, types(*[("f16", 3)] * 4), D=64, BM=64, BN=64)
+    after = made.text[made.text.rindex("wgmma.mma_async") : made.text.rindex("bra.uni $loop")]
+    assert after.count("mov.f32") <= 4  # the two row states of two rows
+
+
 def test_a_product_without_accumulator_ignores_the_registers() -> None:
     """Scale-d of the first step is false, and no zeros are moved for it."""
     made = compiled(attention, types(*[("f16", 3)] * 4), D=64, BM=64, BN=64)
