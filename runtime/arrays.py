@@ -97,7 +97,8 @@ def tensor_type(x: Any) -> TensorType:
 
     ``contiguous`` is the last dimension of stride 1 (or else the last of extent
     1, whose stride never matters). ``aligned``: base address and all other
-    strides, but those of extents below 2, are multiples of 16 bytes.
+    strides, but those of extents below 2, are multiples of 16 bytes, and none
+    is negative (tensor maps have no negative strides).
     """
     return describe(x).tensor
 
@@ -144,7 +145,8 @@ def _facts(
     unit = [d for d, s in enumerate(strides) if s == 1] or [d for d, n in enumerate(shape) if n <= 1]
     contiguous = unit[-1] if unit else None
     others = [s for d, (n, s) in enumerate(zip(shape, strides, strict=True)) if d != contiguous and n > 1]
-    return contiguous, all(n % 16 == 0 for n in (address, *(s * itemsize for s in others)))
+    aligned = all(n % 16 == 0 for n in (address, *(s * itemsize for s in others)))
+    return contiguous, aligned and all(s >= 0 for s in others)
 
 
 def _check_elements(array: Array) -> None:

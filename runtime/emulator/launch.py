@@ -96,11 +96,12 @@ def launch(
     arrays = {i: a for i, a in enumerate(args) if isinstance(a, np.ndarray)}
     spans = {i: _span(a) for i, a in arrays.items()}
     bases = {i: memory.add(_raw(spans[i]), 256, f"argument {i}") for i in arrays}
+    starts = {i: bases[i] + _first(a, spans[i]) for i, a in arrays.items()}
     module = parse(artifact.text)
     entry = module.entry(artifact.entry)
     if entry is None:
         raise InternalError("X420", f"the artifact's text has no entry {artifact.entry!r}")
-    pack = [_pack(p, args, bases) for p in artifact.params]
+    pack = [_pack(p, args, starts) for p in artifact.params]
     where, size = param_layout(entry.params)
     buffer = bytearray(size)
     for at, raw in zip(where.values(), pack, strict=True):
@@ -116,16 +117,18 @@ def launch(
 
 
 def _span(array: Any) -> Any:
-    """The memory from an array's first to its last element, as a flat array that shares it."""
-    if any(s < 0 for s in array.strides):
-        raise TilecValueError(
-            "V422", "an array with a negative stride cannot be launched on", help="copy it first"
-        )
-    extent = sum((n - 1) * s // array.itemsize for n, s in zip(array.shape, array.strides, strict=True))
-    count = extent + 1 if array.size else 0
+    """The memory from an array's lowest to its highest element, as a flat array that shares it."""
+    low = array[tuple(slice(None, None, -1) if s < 0 else slice(None) for s in array.strides)]
+    extent = sum((n - 1) * s // low.itemsize for n, s in zip(low.shape, low.strides, strict=True))
+    count = extent + 1 if low.size else 0
     # As integers, because as_strided does not take every dtype of ml_dtypes.
-    cells = array.view(f"u{array.itemsize}")
-    return np.lib.stride_tricks.as_strided(cells, (count,), (array.itemsize,))
+    cells = low.view(f"u{low.itemsize}")
+    return np.lib.stride_tricks.as_strided(cells, (count,), (low.itemsize,))
+
+
+def _first(array: Any, span: Any) -> int:
+    """Where in its span the first element of an array lies, in bytes."""
+    return int(array.ctypes.data - span.ctypes.data) if array.size else 0
 
 
 def _raw(flat: Any) -> bytes:
@@ -136,15 +139,15 @@ def _scalar(dtype: DType, value: Any) -> bytes:
     return bytes(np.array([value]).astype(dtype.np).tobytes())
 
 
-def _pack(param: Param, args: Sequence[Any], bases: dict[int, int]) -> bytes:
+def _pack(param: Param, args: Sequence[Any], starts: dict[int, int]) -> bytes:
     """The bytes of one parameter."""
     arg = args[param.arg]
     makers: dict[str, Callable[[], bytes]] = {
-        "pointer": lambda: bases[param.arg].to_bytes(8, "little"),
+        "pointer": lambda: starts[param.arg].to_bytes(8, "little"),
         "dim": lambda: int(arg.shape[param.axis]).to_bytes(4, "little", signed=True),
         "stride": lambda: (arg.strides[param.axis] // arg.itemsize).to_bytes(8, "little", signed=True),
         "scalar": lambda: _scalar(param.dtype, arg) if param.dtype else b"",
-        "tensor_map": lambda: encode_map(param.map, arg, bases[param.arg]) if param.map else b"",
+        "tensor_map": lambda: encode_map(param.map, arg, starts[param.arg]) if param.map else b"",
     }
     return makers[param.kind]()
 

@@ -77,6 +77,7 @@ def test_facts() -> None:
     assert tensor_type(x.T).contiguous == 0
     assert tensor_type(x[:, ::2]).contiguous is None
     assert not tensor_type(x[:, 1:]).aligned
+    assert not tensor_type(x[::-1]).aligned
     assert tensor_type(x[:, :1]).contiguous == 1
     assert tensor_type(x[:1, ::2]).contiguous == 0
     assert tensor_type(np.zeros(())).contiguous is None
