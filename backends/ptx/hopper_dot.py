@@ -1,187 +1,157 @@
-"""Tile products on the tensor cores of Hopper (wgmma).
-
-A product of M x N x K is, for each block of 64 rows that a warpgroup owns, a chain of
-m64nNk(32 bytes) instructions over k. Operand B is read from shared memory, A from shared
-memory or from registers in the accumulator's layout. All instructions of a dot are one
-commit group, so that `dot.wait {pending}` counts dots.
-"""
+"""The rule of `dot`: where its operands and its accumulator are, then wgmma."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from tilec.backends.ptx.context import Emitter, Fragment
-from tilec.backends.ptx.hopper_operands import M_BLOCK, MMA_DTYPES, WARPGROUP
-from tilec.backends.ptx.hopper_smem import Operand, k_step
-from tilec.ir.errors import ResourceError
-from tilec.ir.layout import pad
-from tilec.ir.ptx.builder import Value as PtxValue
-from tilec.ir.ptx.module import Reg
-from tilec.ir.types import DType
-
-MAX_N = 256
-MAX_ACCUMULATOR = 224
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of a product. Each of ``groups`` warpgroups has ``blocks`` of 64 rows,
-    ``pitch`` rows apart (see `layout.wgmma`); with too few rows some repeat others' work."""
-
-    m: int
-    n: int
-    k: int
-    groups: int
-
-    @property
-    def blocks(self) -> int:
-        return max(1, self.m // self.pitch)
-
-    @property
-    def pitch(self) -> int:
-        return M_BLOCK * self.groups
-
-    @property
-    def distinct(self) -> int:
-        """Warpgroups with rows of their own."""
-        return min(self.groups, self.m // M_BLOCK)
+from tilec.backends.ptx.context import Emitter, Fragment, Rule, register_type
+from tilec.backends.ptx.control import moves
+from tilec.backends.ptx.hopper_operands import WARPGROUP, Staged, direct_registers, staged_bytes, staged_tile
+from tilec.backends.ptx.hopper_plan import Site, sites
+from tilec.backends.ptx.hopper_ring import SmemView
+from tilec.backends.ptx.hopper_smem import operand
+from tilec.backends.ptx.hopper_stage import Place, write
+from tilec.backends.ptx.hopper_views import identity
+from tilec.backends.ptx.hopper_wgmma import Packed, Shape, Shared, packed, products, shared_operand, warpgroup
+from tilec.ir.core import Kernel, Op, Value, definitions, walk
+from tilec.ir.ops import attr
+from tilec.ir.types import TileType
+from tilec.passes.allocate import Request
+from tilec.passes.layout_rules import on_tensor_cores
 
 
-@dataclass(frozen=True)
-class Shared:
-    """An operand in shared memory: start address >> 4 (b32), and how to find its blocks."""
+class Products:
+    """The products of a kernel. ``plain`` is the rule for those that wgmma cannot compute."""
 
-    start: Reg
-    operand: Operand
+    def __init__(self, kernel: Kernel, plain: Rule) -> None:
+        self.plain = plain
+        self.defs, self.homes = definitions(kernel.body), carried_homes(kernel)
 
-    def descriptor(self, e: Emitter, mn: int, k: int) -> Reg:
-        """The matrix descriptor of the block at (mn, k)."""
-        word, offset = self.operand.constant, self.operand.offset(mn, k) >> 4
-        low = e.make("b32", "add.s32", self.start, (word & 0xFFFFFFFF) + offset)
-        high = e.cached(("high", word >> 32), lambda: e.make("b32", "mov.b32", word >> 32))
-        return e.make("b64", "mov.b64", (low, high))
+    def rule(self, e: Emitter, op: Op) -> None:
+        """The rule of `dot`."""
+        if not on_tensor_cores(op, e.group.warps):
+            self.plain(e, op)
+            return
+        a, b, acc = op.args
+        size = dot_shape(op, e.group.warps)
+        staged = self._stage(e, op)
+        left = self._operand(e, a, 0, size, staged)
+        right = self._operand(e, b, 1, size, staged)
+        assert isinstance(right, Shared) and isinstance(op.result.type, TileType)
+        fresh = self._is_zero(acc)
+        into = self._accumulator(e, op, fresh)
+        assert isinstance(a.type, TileType)
+        products(e, size, a.type.dtype, left, right, into, fresh)
+        if staged or not attr(op, "asynchronous"):
+            e.emit("wgmma.wait_group.sync.aligned", 0)
+        e.bind(op.result, into)
 
+    def _accumulator(self, e: Emitter, op: Op, fresh: bool) -> Fragment:
+        """The registers that a dot updates.
 
-@dataclass(frozen=True)
-class Packed:
-    """Operand A in 32-bit registers, four for each k step, k steps of a row block in a row."""
+        If the loop around will carry the result on, that is where the loop wants it, provided
+        that what was there is dead: else two accumulators of a loop change places in every round.
+        """
+        home, acc = self.homes.get(op.result), op.args[2]
+        assert isinstance(op.result.type, TileType)
+        if home is None or not e.idle(home) or e.fragment(home).layout != op.result.type.layout:
+            return e.fresh(op.result.type) if fresh else e.take(acc)
+        into = e.fragment(home)
+        if not fresh:
+            kind = register_type(into.dtype)
+            moves(e, [(t, f, kind) for t, f in zip(into.regs, e.fragment(acc).regs, strict=True)])
+        return into
 
-    regs: tuple[Reg, ...]
-    steps: int
+    def _stage(self, e: Emitter, op: Op) -> dict[int, Staged]:
+        """Put register operands that wgmma cannot take into shared memory, for all to see."""
+        wanted = [i for i in (0, 1) if needs_stage(op, i, e.group.warps)]
+        if not wanted:
+            return {}
+        e.sync()
+        made = {}
+        for i in wanted:
+            fragment = e.fragment(op.args[i])
+            base = e.make("b32", "add.s32", e.smem(), e.plan.extra[stage_key(e.group.name, i)].offset)
+            made[i] = Staged(staged_tile(fragment.dtype, fragment.shape, 1 - i), base)
+            write(e, fragment, Place(made[i].tile, base, identity(fragment.shape)))
+        e.emit("fence.proxy.async.shared::cta")
+        e.sync()
+        return made
 
-    def registers(self, block: int, step: int) -> tuple[Reg, ...]:
-        first = 4 * (block * self.steps + step)
-        return self.regs[first : first + 4]
+    def _operand(
+        self, e: Emitter, value: Value, index: int, size: Shape, staged: Mapping[int, Staged]
+    ) -> Shared | Packed:
+        groups = size.distinct if index == 0 else 1
+        bound = e.env[value]
+        if index in staged:
+            s = staged[index]
+            return shared_operand(e, s.base, operand(s.tile, index, 1 - index), groups)
+        if isinstance(bound, SmemView):
+            dims = bound.dims if index == 0 else (bound.dims[1], bound.dims[0])
+            mn, k = dims
+            assert mn is not None and k is not None
+            return shared_operand(e, bound.base, operand(bound.tile, mn, k), groups)
+        assert isinstance(bound, Fragment)
+        return packed(e, bound)
 
-
-def shared_operand(e: Emitter, base: Reg, operand: Operand, row_groups: int) -> Shared:
-    """An operand that starts at ``base``; ``row_groups`` warpgroups start at different rows of it."""
-    if row_groups > 1:
-        pitch = operand.offset(M_BLOCK, 0)
-        base = e.make("b32", "mad.lo.s32", warpgroup(e, row_groups), pitch, base)
-    return Shared(e.make("b32", "shr.u32", base, 4), operand)
-
-
-def warpgroup(e: Emitter, distinct: int) -> Reg:
-    """The warpgroup's number in its group, modulo ``distinct``."""
-    return e.cached(("warpgroup", distinct), lambda: _warpgroup(e, distinct))  # type: ignore[no-any-return]
-
-
-def _warpgroup(e: Emitter, distinct: int) -> Reg:
-    number = e.make("b32", "shr.u32", e.warp(), WARPGROUP.bit_length() - 1)
-    number = (
-        e.make("b32", "and.b32", number, distinct - 1) if distinct * WARPGROUP < e.group.warps else number
-    )
-    # All lanes have the same number; the shuffle tells the assembler so.
-    return e.make("b32", "shfl.sync.idx.b32", number, 0, 31, -1)
-
-
-def packed(e: Emitter, fragment: Fragment) -> Packed:
-    """Operand A from a fragment in the layout `wgmma_a16` or `wgmma_a8`."""
-    per = 4 // fragment.dtype.bytes
-    regs = fragment.regs
-    groups = [regs[i : i + per] for i in range(0, len(regs), per)]
-    join = _join_halves if per == 2 else _join_bytes
-    return Packed(tuple(join(e, g) for g in groups), len(groups) // (4 * _row_blocks(fragment)))
-
-
-def _row_blocks(fragment: Fragment) -> int:
-    return 1 << sum(1 for b in fragment.layout.reg if b[0] >= M_BLOCK)
-
-
-def _join_halves(e: Emitter, halves: tuple[Reg, ...]) -> Reg:
-    return e.make("b32", "mov.b32", halves)
-
-
-def _join_bytes(e: Emitter, parts: tuple[Reg, ...]) -> Reg:
-    """Four bytes, each in the low bits of a register, in one."""
-    wide = [e.make("b32", "cvt.u32.u16", r) if r.name.startswith("%rs") else r for r in parts]
-    low, high = (e.make("b32", "prmt.b32", wide[i], wide[i + 1], 0x0040) for i in (0, 2))
-    return e.make("b32", "prmt.b32", low, high, 0x5410)
-
-
-def products(
-    e: Emitter, size: Shape, dtype: DType, left: Shared | Packed, right: Shared, into: Fragment, fresh: bool
-) -> None:
-    """Issue all instructions of a dot as one commit group; ``fresh`` ignores what ``into`` holds."""
-    _check_registers(size)
-    e.emit("wgmma.fence.sync.aligned")
-    step = k_step(dtype.bytes)
-    width = max(pad(size.n), 8) // 2
-    for block in range(size.blocks):
-        for n in range(0, size.n, MAX_N):
-            columns = min(MAX_N, size.n - n)
-            first = block * width + n // 2
-            regs = into.regs[first : first + columns // 2]
-            issue = _issuer(e, dtype, columns, regs, left, right)
-            for i in range(size.k // step):
-                a = _left(e, left, size, block, i, step)
-                issue(a, right.descriptor(e, n, i * step), scale(e, not (fresh and i == 0)))
-    e.emit("wgmma.commit_group.sync.aligned")
+    def _is_zero(self, value: Value) -> bool:
+        op = self.defs.get(value)
+        while op is not None and op.name in ("broadcast", "reshape", "convert_layout"):
+            op = self.defs.get(op.args[0])
+        return op is not None and op.name == "const" and op.attrs["value"] == 0
 
 
-def _check_registers(size: Shape) -> None:
-    needed = size.blocks * size.n // 2
-    if needed > MAX_ACCUMULATOR:
-        raise ResourceError(
-            "R501",
-            f"the accumulator of a {size.m} x {size.n} product takes {needed} registers of a thread",
-            help="use smaller tiles, or more warps (num_warps)",
-        )
+def prepare(e: Emitter, op: Op) -> None:
+    """Compute ahead what a dot in a loop would compute in every round."""
+    distinct = dot_shape(op, e.group.warps).distinct
+    if on_tensor_cores(op, e.group.warps) and distinct > 1:
+        warpgroup(e, distinct)
 
 
-def _left(e: Emitter, left: Shared | Packed, size: Shape, block: int, i: int, step: int) -> PtxValue:
-    if isinstance(left, Packed):
-        return left.registers(block, i)
-    return left.descriptor(e, block * size.pitch, i * step)
+def carried_homes(kernel: Kernel) -> dict[Value, Value]:
+    """For results of dots that a loop carries on: the parameter of the loop's body that gets them."""
+    homes: dict[Value, Value] = {}
+    for loop in (op for op in walk(kernel.body) if op.name == "for"):
+        (body,) = loop.blocks
+        made = {r: op for op in body.ops for r in op.results}
+        for param, value in zip(body.params[1:], body.yielded, strict=True):
+            while value in made and made[value].name == "dot.wait":
+                value = made[value].args[made[value].results.index(value)]
+            if value in made and made[value].name == "dot":
+                homes[value] = param
+    return homes
 
 
-def scale(e: Emitter, keep: bool) -> Reg:
-    """The predicate of an instruction: whether it adds to the accumulator."""
-    return e.cached(("scale", keep), lambda: e.make("pred", "mov.pred", int(keep)))  # type: ignore[no-any-return]
+def dot_shape(op: Op, warps: int) -> Shape:
+    """The sizes of a dot run by a group."""
+    a, b = op.args[0].type, op.args[1].type
+    assert isinstance(a, TileType) and isinstance(b, TileType)
+    return Shape(a.shape[0], b.shape[1], a.shape[1], warps // WARPGROUP)
 
 
-def _issuer(
-    e: Emitter, dtype: DType, n: int, regs: tuple[Reg, ...], left: Shared | Packed, right: Shared
-) -> Callable[[PtxValue, Reg, Reg], None]:
-    """A function that emits one instruction for given A, B and scale."""
-    name = MMA_DTYPES[dtype.name]
-    to = "s32" if dtype.is_int else "f32"
-    opcode = f"wgmma.mma_async.sync.aligned.m64n{n}k{k_step(dtype.bytes)}.{to}.{name}.{name}"
-    flags = _flags(dtype, left, right)
-
-    def issue(a: PtxValue, b: Reg, keep: Reg) -> None:
-        e.emit(opcode, regs, a, b, keep, *flags)
-
-    return issue
+def needs_stage(op: Op, index: int, warps: int) -> bool:
+    """Whether operand ``index`` is in registers but not in a form that wgmma takes."""
+    t = op.args[index].type
+    assert isinstance(t, TileType)
+    return t.space == "reg" and not (index == 0 and direct_registers(t, warps))
 
 
-def _flags(dtype: DType, left: Shared | Packed, right: Shared) -> tuple[int, ...]:
-    """Signs of A and B, and for 16-bit operands in shared memory whether k is not contiguous."""
-    if dtype.is_int:
-        return ()
-    if dtype.bits != 16:
-        return 1, 1
-    transposed = (int(not s.operand.k_major) for s in (left, right) if isinstance(s, Shared))
-    return 1, 1, *transposed
+def stage_key(group: str, index: int) -> str:
+    return f"operand {index} of {group}"
+
+
+def staging(kernel: Kernel) -> list[Request]:
+    """Buffers for register operands of dots: one for A and one for B in each group that needs it."""
+    sizes: dict[str, int] = {}
+    for site in sites(kernel):
+        if site.op.name == "dot" and on_tensor_cores(site.op, site.warps):
+            _stage_sizes(site, sizes)
+    return [Request(key, size, f"dot {key}") for key, size in sizes.items()]
+
+
+def _stage_sizes(site: Site, sizes: dict[str, int]) -> None:
+    for index in (0, 1):
+        t = site.op.args[index].type
+        if needs_stage(site.op, index, site.warps) and isinstance(t, TileType):
+            key = stage_key(site.group, index)
+            sizes[key] = max(sizes.get(key, 0), staged_bytes(t, 1 - index))

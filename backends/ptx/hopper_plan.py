@@ -12,6 +12,7 @@ from math import prod
 from typing import Literal
 
 from tilec.backends.artifact import TensorMap
+from tilec.backends.ptx.hopper_operands import WARPGROUP
 from tilec.backends.ptx.hopper_smem import SmemTile, operand, smem_tile
 from tilec.backends.ptx.hopper_views import Use, dot_axes, uses_of
 from tilec.ir.core import Block, Kernel, Op, Value, definitions, walk
@@ -19,7 +20,6 @@ from tilec.ir.errors import UnsupportedError
 from tilec.ir.ops import attr
 from tilec.ir.types import ArefType, TensorType, TileType
 
-WARPGROUP = 4
 MAX_RANK = 5
 Reader = Literal["wgmma", "warp"]
 
@@ -166,11 +166,6 @@ def _readable(layout: SmemTile, use: Use) -> bool:
     except UnsupportedError:
         return False
     return True
-
-
-def load_map(load: Op, tile: SmemTile, arg: int) -> TensorMap:
-    """The tensor map for the tile that a load op copies."""
-    return tensor_map(load.args[0], tile, arg)
 
 
 def tensor_map(tensor: Value, tile: SmemTile, arg: int) -> TensorMap:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from tilec.backends.ptx.context import Emitter
 from tilec.backends.ptx.hopper_held import held_before
-from tilec.backends.ptx.hopper_plan import WARPGROUP, RingPlan
+from tilec.backends.ptx.hopper_operands import WARPGROUP
+from tilec.backends.ptx.hopper_plan import RingPlan
 from tilec.backends.ptx.hopper_smem import SmemTile
 from tilec.backends.ptx.hopper_views import Dims, identity
 from tilec.ir.core import Block, Op, Value, walk

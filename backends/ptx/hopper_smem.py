@@ -17,13 +17,13 @@ from typing import Literal
 
 from tilec.ir.errors import UnsupportedError
 from tilec.ir.types import TileType
+from tilec.passes.allocate import TILE_ALIGN
 
 Swizzle = Literal["none", "32B", "64B", "128B"]
 SWIZZLES: tuple[tuple[int, Swizzle], ...] = ((128, "128B"), (64, "64B"), (32, "32B"), (16, "none"))
 # Descriptor bits [62, 64) and the number of exchanged address bits.
 CODES: dict[Swizzle, int] = {"none": 0, "128B": 1, "64B": 2, "32B": 3}
 BITS: dict[Swizzle, int] = {"none": 0, "32B": 1, "64B": 2, "128B": 3}
-TILE_ALIGN = 1024
 BOX_SIDE = 256
 MMA_ROWS = 8
 K_BYTES = 32

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from tilec.backends.ptx.context import Emitter, Fragment, register_type
 from tilec.backends.ptx.coords import inside, is_first_holder, runs
-from tilec.backends.ptx.hopper_smem import BITS, TILE_ALIGN, SmemTile, swizzled
+from tilec.backends.ptx.hopper_smem import BITS, SmemTile, swizzled
 from tilec.backends.ptx.hopper_views import Dims
 from tilec.ir.layout import Basis, Layout
 from tilec.ir.ptx.module import Addr, Int, Not, Reg, f32, f64
 from tilec.ir.types import DType
+from tilec.passes.allocate import TILE_ALIGN
 
 LOW = TILE_ALIGN - 1
 
@@ -200,6 +201,3 @@ def _clear(e: Emitter, dtype: DType, regs: tuple[Reg, ...]) -> None:
 def thread_zero(e: Emitter) -> Reg:
     """A register that holds 0."""
     return e.cached("zero", lambda: e.make("b32", "mov.b32", 0))  # type: ignore[no-any-return]
-
-
-__all__ = ["Addresses", "Place", "read", "write"]

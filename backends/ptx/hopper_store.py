@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tilec.backends.ptx.context import Emitter, Fragment
-from tilec.backends.ptx.hopper_plan import WARPGROUP, tma_inner
+from tilec.backends.ptx.hopper_operands import WARPGROUP
+from tilec.backends.ptx.hopper_plan import tma_inner
 from tilec.backends.ptx.hopper_ring import only_thread
 from tilec.backends.ptx.hopper_smem import SmemTile, smem_tile
 from tilec.backends.ptx.hopper_stage import Place, write

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tilec.backends.artifact import TensorMap
 from tilec.backends.ptx.context import Emitter
 from tilec.backends.ptx.hopper_plan import map_order, tensor_map
 from tilec.backends.ptx.hopper_smem import Box, SmemTile
@@ -69,6 +68,3 @@ def store_tile(e: Emitter, tensor: Value, at: tuple[Reg, ...], tile: SmemTile, b
     for box in tile.boxes():
         coords = coordinates(e, tile, box, at)
         e.emit(opcode, Addr(where, 0, coords), Addr(base, box.offset))
-
-
-__all__ = ["Pending", "TensorMap", "load_tile", "offsets", "store_tile"]

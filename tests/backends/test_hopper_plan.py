@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tilec.backends.ptx.hopper_held import held_before
-from tilec.backends.ptx.hopper_plan import RingPlan, load_map, plan_rings
+from tilec.backends.ptx.hopper_plan import RingPlan, plan_rings, tensor_map
 from tilec.backends.ptx.hopper_views import permuted, reshaped
-from tilec.ir.core import Block, Kernel, Op, Value, frozen, walk
+from tilec.ir.core import Block, Kernel, Op, Value, frozen
 from tilec.ir.errors import UnsupportedError
 from tilec.ir.ops import make
 from tilec.ir.types import ArefType, DType, TensorType, TileType, bool_, float8_e4m3, float16, float32, int32
@@ -149,8 +149,7 @@ def test_eight_bit_operands_are_stored_if_memory_has_the_wrong_major() -> None:
 def test_maps_list_the_contiguous_dimension_first() -> None:
     source = tensor(rank=3, contiguous=1)
     made, new = kernel([(source, (1, 64, 32))], elementwise)
-    load = next(op for op in walk(made.body) if op.name == "load")
-    found = load_map(load, plan_rings(made)[new.result].tiles[0], 5)
+    found = tensor_map(source, plan_rings(made)[new.result].tiles[0], 5)
     assert (found.arg, found.dims, found.box, found.swizzle) == (5, (1, 2, 0), (64, 32, 1), "128B")
 
 
