@@ -24,7 +24,10 @@ from hopper_kit import (
 
 from tilec.backends.artifact import Artifact
 from tilec.backends.ptx import compile_kernel
+from tilec.backends.ptx.hopper_groups import launch_registers
+from tilec.ir.core import Block
 from tilec.ir.errors import DeadlockError, RaceError, ResourceError
+from tilec.ir.ops import make
 from tilec.passes import Options, lower
 from tilec.runtime.emulator import launch
 
@@ -55,6 +58,19 @@ def test_gemm_is_one_producer_and_two_consumers(big: Artifact) -> None:
     assert len(lines(big, r"wgmma.mma_async.*m64n256k16.f32.f16.f16")) == 4
     for directive in (".reqntid 384, 1, 1", ".minnctapersm 1", ".maxnreg 168"):
         assert directive in big.text
+
+
+@pytest.mark.parametrize(
+    "warps,registers", [((4, 8), (40, 232)), ((4, 4), (24, 240)), ((4, 4, 4), (24, 240, 240))]
+)
+def test_the_pool_of_registers_covers_all_groups(warps: tuple[int, ...], registers: tuple[int, ...]) -> None:
+    empty = [Block((), (make("yield"),)) for _ in warps]
+    names = tuple("abc"[: len(warps)])
+    launch = launch_registers(
+        make("warp_groups", blocks=empty, names=names, warps=warps, registers=registers)
+    )
+    assert launch % 8 == 0 and 32 * sum(warps) * launch <= 65536
+    assert launch * sum(warps) >= sum(w * r for w, r in zip(warps, registers, strict=True))
 
 
 def test_barriers_of_a_ring(big: Artifact) -> None:

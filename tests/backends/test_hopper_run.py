@@ -87,6 +87,14 @@ def test_unaligned_tensors() -> None:
     assert "bulk_group" not in made.text
 
 
+def test_a_ring_beside_ordinary_loads() -> None:
+    """A cannot be copied by TMA and goes through registers and staging, B comes through a ring."""
+    a = random_array((128, 210))[:, :200]
+    a = np.lib.stride_tricks.as_strided(a, a.shape, (2 * 210, 2))
+    made = agree(gemm, (1, 1), [a, random_array((200, 64)), random_array((128, 64), seed=2)], BM=128)
+    assert "setmaxnreg" in made.text and "fence.proxy.async" in made.text
+
+
 def test_persistent_loop_carries_stage_and_parity_across_tiles() -> None:
     for programs, k in ((1, 136), (2, 64), (3, 200), (9, 8), (1, 0)):
         agree(persistent, (programs,), operands(136, 200, k), modes=QUICK)
