@@ -51,6 +51,8 @@ class Demands:
         for op in reversed(block.ops):
             if op.name == "load":
                 self._load_directly(op)
+            elif is_pointwise(op):
+                self._convert_early(op)
             for inner, targets in zip(op.blocks, yield_targets(op), strict=True):
                 self._ask(inner.yielded, self.leaving(inner.yielded, targets, op))
                 self.block(inner)
@@ -138,6 +140,16 @@ class Demands:
         tensor, wanted = op.args[0].type, list(self.wanted.get(op.result, ()))
         assert isinstance(tensor, TensorType)
         if len(wanted) == 1 and coalesces(tensor, tile_type(op.result), wanted[0]):
+            self.choice[op.result] = Choice(wanted[0], MEMORY)
+
+    def _convert_early(self, op: Op) -> None:
+        """Compute in the one layout that the uses want if one operand, no wider than the result,
+        has to be converted for that: perhaps it can be loaded directly."""
+        wanted, chosen = list(self.wanted.get(op.result, ())), self.choice.get(op.result)
+        moved = [a for a in op.args if is_tile(a) and a in self.choice]
+        if chosen is None or chosen.strength != MEMORY or len(wanted) != 1 or len(moved) != 1:
+            return
+        if tile_type(moved[0]).dtype.bytes <= tile_type(op.result).dtype.bytes:
             self.choice[op.result] = Choice(wanted[0], MEMORY)
 
 

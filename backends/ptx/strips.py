@@ -16,13 +16,15 @@ from tilec.ir.core import Block, Op, Value, frozen
 from tilec.ir.layout import Basis, Layout, bits_of
 from tilec.ir.ops import opdef
 from tilec.ir.ptx.module import Reg
-from tilec.ir.types import TileType
+from tilec.ir.types import TensorType, TileType, Type, int32, int64
+from tilec.passes.layout_rules import memory_anchor
 
 if TYPE_CHECKING:
     from tilec.backends.ptx.context import Emitter, Fragment
 
 LARGE = 128
 STRIP = 16
+_OFFSETS = (TileType(int32, ()), TileType(int64, ()))
 FAMILIES = frozenset({"elementwise1", "elementwise2", "elementwise3", "compare", "cast"})
 
 
@@ -49,12 +51,23 @@ def _unit(chain: list[Op]) -> Iterator[tuple[Op, ...]]:
 
 
 def strip_layout(op: Op) -> Layout | None:
-    """The layout of a pointwise op on a large tile (also of a constant or broadcast one), else None."""
-    if opdef(op.name).family not in FAMILIES and op.name not in ("const", "broadcast"):
+    """The layout of a pointwise op (or constant, broadcast, load) on a large tile, else None."""
+    named = op.name in ("const", "broadcast") or (op.name == "load" and _loaded_to_fit(op))
+    if opdef(op.name).family not in FAMILIES and not named:
         return None
     t = op.result.type
     layout = t.layout if isinstance(t, TileType) else None
     return layout if isinstance(layout, Layout) and layout.registers >= LARGE else None
+
+
+def _loaded_to_fit(load: Op) -> bool:
+    """Whether a load fits the layout of its users, not of memory: then its words are small, and
+    nothing is lost where a strip of them is on its way at a time."""
+    tensor, t = load.args[0].type, load.result.type
+    assert isinstance(tensor, TensorType) and isinstance(t, TileType)
+    if not isinstance(t.layout, Layout) or any(v.type not in _OFFSETS for v in load.args[1:]):
+        return False
+    return t.layout != memory_anchor(tensor, t, 1 << len(t.layout.warp))
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,10 @@ class Strip:
         shape = tuple(n >> sum(1 for b in own if b[axis]) for axis, n in enumerate(whole.shape))
         return Layout(shape, tuple(b for b in whole.reg if b not in own), whole.lane, whole.warp)
 
+    def origin(self, whole: Layout) -> list[int]:
+        """Where in the tile the strip begins."""
+        return [sum(b[axis] for b in self.chosen if b in whole.reg) for axis in range(whole.rank)]
+
     def fragment(self, whole: Fragment) -> Fragment:
         """The registers of a fragment that lie in the strip; a scalar lies in all."""
         if not whole.shape:
@@ -78,7 +95,7 @@ class Strip:
             self.layout(whole.layout),
             dict(zip(whole.layout.register_coords(), whole.regs, strict=True)),
         )
-        origin = [sum(b[axis] for b in self.chosen if b in whole.layout.reg) for axis in range(layout.rank)]
+        origin = self.origin(whole.layout)
         coords = (tuple(a + b for a, b in zip(c, origin, strict=True)) for c in layout.register_coords())
         return replace(whole, shape=layout.shape, layout=layout, regs=tuple(place[c] for c in coords))
 
@@ -102,14 +119,15 @@ def run_chain(e: Emitter, chain: Sequence[Op]) -> None:
     layout = strip_layout(chain[0])
     assert layout is not None
     made = {op.result for op in chain}
-    inputs = dict.fromkeys(a for op in chain for a in op.args if a not in made)
+    used = dict.fromkeys(a for op in chain for a in op.args if a not in made)
+    inputs = [v for v in used if isinstance(v.type, TileType)]
     parts: dict[Value, list[Reg]] = {op.result: [] for op in chain}
     for strip in strips(layout):
         env = {v: _part(v, strip) for v in inputs}
         for value, part in env.items():
             e.bind(part, strip.fragment(e.fragment(value)))
         for op in chain:
-            e.run(_clone(op, strip, env))
+            e.run(_clone(e, op, strip, env))
             parts[op.result] += e.fragment(env[op.result]).regs
         for part in env.values():
             e.release(part)
@@ -127,9 +145,26 @@ def _part(value: Value, strip: Strip) -> Value:
     return Value(t.with_(shape=layout.shape, layout=layout), value.hint)
 
 
-def _clone(op: Op, strip: Strip, env: dict[Value, Value]) -> Op:
+def _clone(e: Emitter, op: Op, strip: Strip, env: dict[Value, Value]) -> Op:
     env[op.result] = result = _part(op.result, strip)
     t = result.type
     assert isinstance(t, TileType)
     attrs = frozen(**{**op.attrs, "shape": t.shape}) if "shape" in op.attrs else op.attrs
-    return Op(op.name, tuple(env[a] for a in op.args), attrs, (result,), (), op.loc)
+    args = tuple(env.get(a, a) for a in op.args)
+    if op.name == "load":
+        args = (args[0], *_moved(e, args[1:], strip, op.result.type))
+    return Op(op.name, args, attrs, (result,), (), op.loc)
+
+
+def _moved(e: Emitter, offsets: Sequence[Value], strip: Strip, whole: Type) -> list[Value]:
+    """The offsets of a load, moved to where the strip begins."""
+    assert isinstance(whole, TileType) and isinstance(whole.layout, Layout)
+    found = []
+    for value, start in zip(offsets, strip.origin(whole.layout), strict=True):
+        if start:
+            kind, regs = ("s64", "b64") if value.type == _OFFSETS[1] else ("s32", "b32")
+            moved = e.make(regs, f"add.{kind}", e.fragment(value).reg, start)
+            value = Value(value.type, value.hint)
+            e.bind_regs(value, [moved])
+        found.append(value)
+    return found

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from hopper_kit import gemm, random_array, tile_kernel
+from typing import Any
 
+import numpy as np
+import pytest
+from hopper_kit import agree, assembled, gemm, random_array, tile_kernel
+
+import tilec
+import tilec.language as tl
 from tilec.backends.ptx import compile_kernel
 from tilec.ir.interp import interpret
 from tilec.passes import Options, lower
@@ -21,3 +26,24 @@ def test_negative_strides() -> None:
     launch(artifact, (2, 2), (a, b, found))
     interpret(kernel, (2, 2), [a, b, expected])
     assert np.abs(expected).max() > 1 and np.allclose(found, expected, atol=1e-4)
+
+
+@tilec.kernel
+def residual(A: tl.Tensor, B: tl.Tensor, R: tl.Tensor, C: tl.Tensor,
+             BN: tl.constexpr[int] = 256, BK: tl.constexpr[int] = 64):  # fmt: skip
+    m, n = tl.program_id(0), tl.program_id(1)
+    acc = tl.zeros((128, BN), tl.float32)
+    for k in tl.range(tl.cdiv(A.shape[1], BK)):
+        acc = tl.dot(tl.load(A, (m, k), (128, BK)), tl.load(B, (k, n), (BK, BN)), acc)
+    acc = acc + tl.load(R, (m, n), (128, BN)).to(tl.float32) * 2.0
+    tl.store(C, (m, n), acc.to(C.dtype))
+
+
+@pytest.mark.parametrize(("columns", "dtype"), [(256, np.float16), (192, np.float16), (256, np.float32)])
+def test_a_residual_is_loaded_as_the_accumulator_lies(columns: int, dtype: Any) -> None:
+    """No scratch for it beside three stages of the ring, and no spills beside 128 accumulators."""
+    a, b = random_array((136, 72)), random_array((72, 264))
+    r, c = random_array((136, 264), dtype, 1), np.zeros((136, 264), np.float16)
+    artifact = agree(residual, (2, 2), [a, b, r, c], modes=(("eager", 0), ("random", 1)), BN=columns)
+    done = assembled(artifact.text)
+    assert done.spill_stores == 0 and not [m for m in done.messages if m.serious]
