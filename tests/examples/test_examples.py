@@ -21,7 +21,7 @@ import pytest
 from tilec.ir.core import Kernel, walk
 from tilec.ir.interp import interpret
 from tilec.passes import Options, Stages, lower
-from tilec.runtime import emulator
+from tilec.runtime import emulator, toolchain
 from tilec.runtime.arrays import tensor_type
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -167,6 +167,36 @@ def test_the_emulator_runs_the_ptx(
     name, maker, arguments = row
     ratio, place = examples.check(getattr(importlib.import_module(name), maker)(**arguments), "emulator")
     assert ratio <= 1, place
+
+
+OWN_TILES: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+    ("vector_add", "vector_add", "f32[1],f32[1],f32[1]", {}),
+    ("softmax", "softmax", "f32[2],f32[2]", {}),
+    ("layer_norm", "layer_norm", "f32[2],f32[1],f32[1],f32[2]", {}),
+    ("gemm", "gemm", "f16[2],f16[2],f16[2]", {}),
+    ("gemm", "gemm_bias_gelu", "f16[2],f16[2],f16[1],f16[2]", {}),
+    ("persistent_gemm", "persistent_gemm", "f16[2],f16[2],f16[2]", {}),
+    ("embedding", "embedding", "f16[2],i32[1],f16[2]", {}),
+    *(
+        ("attention", "attention", "f16[4],f16[4],f16[4],f16[4]", {"D": d, "causal": c})
+        for d in (64, 128)
+        for c in (False, True)
+    ),
+)
+
+
+@pytest.mark.parametrize("row", OWN_TILES, ids=lambda row: f"{row[1]}-{'-'.join(map(str, row[3].values()))}")
+def test_the_assembler_spills_and_drops_nothing(
+    row: tuple[str, str, str, dict[str, Any]], examples: Any
+) -> None:
+    if toolchain.find("ptxas") is None:
+        pytest.skip("ptxas not found: pip install 'tilec[test]'")
+    file, name, signature, meta = row
+    function = getattr(importlib.import_module(file), name)
+    made = function.compile(signature.split(","), target="sm_90a", **meta)
+    done = toolchain.assemble(made.asm["ptx"], "sm_90a")
+    assert (done.spill_stores, done.spill_loads) == (0, 0)
+    assert [m for m in done.messages if m.severity != "info"] == []
 
 
 @pytest.mark.gpu
