@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilec.ir.core import Kernel, walk
-from tilec.ir.errors import TilecValueError
+from tilec.ir.errors import TilecTypeError, TilecValueError
 from tilec.ir.forms import verify
 from tilec.passes.canonicalize import canonicalize
 from tilec.passes.make_async import make_async
@@ -66,6 +66,11 @@ def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) 
 
 def check_options(options: Options) -> None:
     """Refuse what no schedule can have; warps are judged where the groups are known."""
+    for name, kind in (("stages", int), ("specialize", bool), ("num_warps", int)):
+        value = getattr(options, name)
+        if value is not None and type(value) is not kind:
+            raise TilecTypeError("T130", f"{name}={value!r} is no {kind.__name__}",
+                                 help=f"pass {name}=None to leave it to the compiler")  # fmt: skip
     if options.stages is not None and options.stages < 1:
         raise TilecValueError("V130", f"stages={options.stages}: a ring has at least one slot")
 

@@ -11,7 +11,7 @@ import pytest
 from pass_kernels import attention, gemm, guarded_gemm, halves, numpy_attention, persistent_gemm
 
 from tilec.ir.core import Kernel, walk
-from tilec.ir.errors import InfeasibleError, ResourceError, TilecError, TilecValueError
+from tilec.ir.errors import InfeasibleError, ResourceError, TilecError, TilecTypeError, TilecValueError
 from tilec.ir.forms import verify
 from tilec.ir.interp import interpret
 from tilec.ir.text import print_kernel
@@ -214,6 +214,12 @@ def test_same_input_same_text() -> None:
 def test_a_ring_without_slots_is_refused() -> None:
     with pytest.raises(TilecValueError, match="V130"):
         lower(gemm(), options=Options(stages=0))
+
+
+@pytest.mark.parametrize("wrong", [{"stages": "4"}, {"num_warps": 4.0}, {"specialize": 1}])
+def test_an_option_of_a_wrong_type_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(TilecTypeError, match="T130: .* is no (int|bool)"):
+        lower(gemm(), options=Options(**wrong))
 
 
 def test_the_log_says_what_program_order_costs() -> None:
