@@ -21,7 +21,7 @@ Device = Literal["cpu", "cuda"]
 _CPU_CODES, _CUDA_CODES = (1, 3), (2, 13)
 
 # Steps of the search for a common element of two strided arrays: well below a millisecond.
-_OVERLAP_WORK = 1000
+_OVERLAP_WORK: Any = 1000
 
 
 @dataclass(frozen=True)
