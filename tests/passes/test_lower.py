@@ -218,7 +218,7 @@ def test_a_ring_without_slots_is_refused() -> None:
 
 @pytest.mark.parametrize("wrong", [{"stages": "4"}, {"num_warps": 4.0}, {"specialize": 1}])
 def test_an_option_of_a_wrong_type_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(TilecTypeError, match="T130: .* is no (int|bool)"):
+    with pytest.raises(TilecTypeError, match=r"T130: .* is no (int|bool)"):
         lower(gemm(), options=Options(**wrong))
 
 
