@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tilec.backends.ptx.context import Emitter, Group
-from tilec.backends.ptx.hopper_operands import WARPGROUP
+from tilec.backends.ptx.hopper_operands import REGISTER_FILE, WARPGROUP
 from tilec.backends.ptx.hopper_ring import open_sides
 from tilec.ir.core import Block, Op, walk
 from tilec.ir.layout import LANE_BITS
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from tilec.backends.ptx.hopper import Hopper
 
 REGISTER_STEP = 8
-REGISTER_FILE = 65536
 # ptxas judges accumulators by the launch count, whatever setmaxnreg says later:
 # m64n256 needs at least 154.
 LEAST_AT_LAUNCH = 168

@@ -12,6 +12,8 @@ from tilec.ir.types import DType, TileType
 
 WARPGROUP = 4
 M_BLOCK = 64
+# Registers that the threads of a CTA share.
+REGISTER_FILE = 65536
 # dtype -> its name in the instruction
 MMA_DTYPES: Mapping[str, str] = {
     "float16": "f16", "bfloat16": "bf16", "float32": "tf32", "float8_e4m3": "e4m3",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tilec.backends.ptx.context import Emitter, Fragment
-from tilec.backends.ptx.hopper_operands import M_BLOCK, MMA_DTYPES, WARPGROUP
+from tilec.backends.ptx.hopper_operands import M_BLOCK, MMA_DTYPES, REGISTER_FILE, WARPGROUP
 from tilec.backends.ptx.hopper_smem import Operand, k_step
 from tilec.ir.errors import ResourceError
 from tilec.ir.layout import pad
@@ -22,6 +22,8 @@ from tilec.ir.types import DType
 
 MAX_N = 256
 MAX_ACCUMULATOR = 224
+# What ptxas needs beside the accumulator of a wgmma: descriptors, addresses, loop state.
+BESIDE_ACCUMULATOR = 32
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def products(
     e: Emitter, size: Shape, dtype: DType, left: Shared | Packed, right: Shared, into: Fragment, fresh: bool
 ) -> None:
     """Issue all instructions of a dot as one commit group; ``fresh`` ignores what ``into`` holds."""
-    _check_registers(size)
+    _check_registers(e, size)
     e.emit("wgmma.fence.sync.aligned")
     step = k_step(dtype.bytes)
     width = max(pad(size.n), 8) // 2
@@ -141,13 +143,14 @@ def products(
     e.emit("wgmma.commit_group.sync.aligned")
 
 
-def _check_registers(size: Shape) -> None:
+def _check_registers(e: Emitter, size: Shape) -> None:
+    """All threads of a group share the register file: more warps have fewer registers each."""
     needed = size.blocks * size.n // 2
-    if needed > MAX_ACCUMULATOR:
+    if needed > min(MAX_ACCUMULATOR, REGISTER_FILE // e.group.threads - BESIDE_ACCUMULATOR):
         raise ResourceError(
             "R501",
             f"the accumulator of a {size.m} x {size.n} product takes {needed} registers of a thread",
-            help="use smaller tiles, or more warps (num_warps)",
+            help="use smaller tiles" + (", or num_warps=8" if e.group.warps < 8 else ""),
         )
 
 
