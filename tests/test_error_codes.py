@@ -17,7 +17,7 @@ CODE = re.compile(r"[DEINRSTUVWX]\d{1,3}")
 MAKERS = {
     "fault": "EmulatorError", ".fault": "InternalError", "Fault": "InternalError", ".report": "Report",
     ".error": "TilecSyntaxError", "syntax_error": "TilecSyntaxError",
-    "MissingAttributeError": "TilecValueError",
+    "MissingAttributeError": "TilecValueError", "MissingStageError": "TilecValueError",
 }  # fmt: skip
 CLASSES = {
     "S": "TilecSyntaxError", "T": "TilecTypeError", "V": "TilecValueError", "U": "UnsupportedError",

@@ -10,7 +10,7 @@ from typing import Any
 
 from tilec.backends.artifact import Artifact, CpuProgram
 from tilec.ir.core import Kernel
-from tilec.ir.errors import UnsupportedError
+from tilec.ir.errors import TilecValueError, UnsupportedError
 from tilec.ir.text import print_kernel
 from tilec.passes import Options, Stages, lower
 from tilec.passes.schedule.schedule import Schedule
@@ -71,6 +71,10 @@ class Compiled:
                                help="read compiled.asm, compiled.schedule and compiled.notes")  # fmt: skip
 
 
+class MissingStageError(TilecValueError, KeyError):
+    """A stage that there is not, both as a TilecError and as a mapping must raise it."""
+
+
 @dataclass(frozen=True)
 class Asm(Mapping[str, Any]):
     """The stages of a Compiled by name; text, but bytes for "cubin". Made when they are read."""
@@ -78,7 +82,14 @@ class Asm(Mapping[str, Any]):
     compiled: Compiled
 
     def __getitem__(self, name: str) -> Any:
-        return self._makers()[name]()
+        makers = self._makers()
+        if name not in makers:
+            raise MissingStageError(
+                "V502",
+                f"no stage named {name!r} for {self.compiled.target}",
+                help=f"one of {', '.join(makers)}",
+            )
+        return makers[name]()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._makers())

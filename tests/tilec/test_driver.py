@@ -139,3 +139,11 @@ def test_equal_input_gives_equal_bytes(kernel: Kernel, monkeypatch: pytest.Monke
 def test_the_report_is_a_clear_error(kernel: Kernel) -> None:
     with pytest.raises(UnsupportedError, match="report"):
         driver.compile(kernel, "cpu").report("x.html")
+
+
+def test_a_stage_that_there_is_not(kernel: Kernel, folder: Path) -> None:
+    asm = driver.compile(kernel, "cpu").asm
+    with pytest.raises(TilecValueError, match="V502: no stage named 'ptx' for cpu") as caught:
+        asm["ptx"]
+    assert "tile, aref, scheduled, llvm" in caught.value.help
+    assert asm.get("ptx") is None and "ptx" not in asm
