@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import tilec.language as language
 from tilec.backends import cpu, ptx
 from tilec.ir.ops import OPS
 
@@ -30,6 +31,17 @@ def test_the_language_emits_it(name: str) -> None:
     assert name in words_of_the_language(), (
         f"no function of tilec/language/ emits {name!r}: docs/add-an-op.md"
     )
+
+
+def test_functions_of_the_language_are_public() -> None:
+    defined = {
+        node.name
+        for path in (ROOT / "tilec" / "language").glob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    }
+    missing = defined - set(language.__all__) - {"subscript"}  # Tile.__getitem__
+    assert not missing, f"tilec/language/__init__.py does not export {sorted(missing)}: docs/add-an-op.md"
 
 
 RULES = {
