@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from tilec.ir.core import Block, Op, Value
+from tilec.ir.core import Block, Op, Value, walk
 from tilec.ir.layout import Layout, wgmma_a16
 from tilec.ir.types import TensorType, TileType
 from tilec.passes.layout_choice import MEMORY, TENSOR_CORE, Choice, Chooser
@@ -20,6 +20,7 @@ from tilec.passes.layout_rules import (
 )
 
 Needs = tuple[Layout | None, ...]
+MAX_SOURCES = 8
 
 
 def is_flexible(op: Op) -> bool:
@@ -39,12 +40,43 @@ def yield_targets(op: Op) -> list[Sequence[Value]]:
     return [op.results if op.name in ("for", "if") else ()] * len(op.blocks)
 
 
+def _sources(body: Block, chosen: set[Value]) -> dict[Value, frozenset[Op]]:
+    """The loads that a value is computed from, for those made of loads by pointwise ops alone."""
+    found: dict[Value, frozenset[Op]] = {}
+    for op in walk(body):
+        if op.name == "load":
+            found[op.result] = frozenset((op,))
+        elif is_pointwise(op):
+            sets = [found.get(a) for a in op.args if a in chosen]
+            loads: frozenset[Op] = frozenset().union(*(s for s in sets if s))
+            if None not in sets and len(loads) <= MAX_SOURCES:
+                found[op.result] = loads
+    return found
+
+
+def _levels(block: Block, level: int) -> Iterator[tuple[Value, int]]:
+    """All values of a block with the number of loops around them."""
+    yield from ((p, level) for p in block.params)
+    for op in block.ops:
+        yield from ((r, level) for r in op.results)
+        for inner in op.blocks:
+            yield from _levels(inner, level + (op.name in ("for", "while")))
+
+
+def _coalesced(load: Op, layout: Layout) -> bool:
+    tensor = load.args[0].type
+    assert isinstance(tensor, TensorType)
+    return coalesces(tensor, tile_type(load.result), layout)
+
+
 class Demands:
     """``wanted``: the layouts in which a value is needed, from its last use to its first."""
 
     def __init__(self, chooser: Chooser, body: Block) -> None:
         self.choice, self.group_warps = chooser.choice, chooser.group_warps
         self.wanted: dict[Value, dict[Layout, None]] = {}
+        self.sources = _sources(body, set(chooser.choice))
+        self.levels = dict(_levels(body, 0))
         self.block(body)
 
     def block(self, block: Block) -> None:
@@ -98,15 +130,16 @@ class Demands:
         return tuple(w or o for w, o in zip(wanted, own, strict=True))
 
     def _dot(self, op: Op, layout: Layout | None, own: Needs) -> Needs:
-        """Operand A stays in registers if it is in the accumulator's layout or can be made in it;
-        other register operands keep their layout and have to go through shared memory."""
+        """Operand A stays in registers if it is in the accumulator's layout, can be made in it, or is
+        made outside of the loop; other register operands have to go through shared memory."""
         a, warps = op.args[0], self.group_warps[op]
         if self.choice[op.result].strength != TENSOR_CORE:
             return (*(self.own(x, op) for x in op.args[:2]), layout)
         if not is_tile(a) or tile_type(a).dtype.bits != 16:
             return (*own[:2], layout)
         choice = self.choice.get(a)
-        direct = choice is None or choice.strength == TENSOR_CORE
+        outside = self.levels.get(a, 0) < self.levels[op.result]
+        direct = choice is None or choice.strength == TENSOR_CORE or outside
         m, k = tile_type(a).shape
         return (wgmma_a16(m, k, warps) if direct else own[0], own[1], layout)
 
@@ -137,20 +170,28 @@ class Demands:
 
     def _load_directly(self, op: Op) -> None:
         """Load in the one layout that the uses want, unless that makes poor memory accesses."""
-        tensor, wanted = op.args[0].type, list(self.wanted.get(op.result, ()))
-        assert isinstance(tensor, TensorType)
-        if len(wanted) == 1 and coalesces(tensor, tile_type(op.result), wanted[0]):
+        wanted = list(self.wanted.get(op.result, ()))
+        if len(wanted) == 1 and _coalesced(op, wanted[0]):
             self.choice[op.result] = Choice(wanted[0], MEMORY)
 
     def _convert_early(self, op: Op) -> None:
-        """Compute in the one layout that the uses want if one operand, no wider than the result,
-        has to be converted for that: perhaps it can be loaded directly."""
+        """Compute in the one layout that the uses want, if all behind it can be loaded in that,
+        or if it takes one conversion of an operand that is no wider than the result."""
         wanted, chosen = list(self.wanted.get(op.result, ())), self.choice.get(op.result)
-        moved = [a for a in op.args if is_tile(a) and a in self.choice]
-        if chosen is None or chosen.strength != MEMORY or len(wanted) != 1 or len(moved) != 1:
+        if chosen is None or chosen.strength != MEMORY or len(wanted) != 1:
             return
-        if tile_type(moved[0]).dtype.bytes <= tile_type(op.result).dtype.bytes:
+        moved = [a for a in op.args if is_tile(a) and a in self.choice]
+        narrow = len(moved) == 1 and tile_type(moved[0]).dtype.bytes <= tile_type(op.result).dtype.bytes
+        if narrow or self._loadable(op.result, wanted[0]):
             self.choice[op.result] = Choice(wanted[0], MEMORY)
+
+    def _loadable(self, value: Value, layout: Layout) -> bool:
+        """Whether a value is computed pointwise from tiles that may be loaded in a layout."""
+        sources = self.sources.get(value)
+        return sources is not None and all(
+            _coalesced(load, layout) and not self.wanted.get(load.result, {}).keys() - {layout}
+            for load in sources
+        )
 
 
 _NEEDS = {

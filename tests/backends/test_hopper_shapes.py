@@ -11,8 +11,11 @@ from hopper_kit import agree, assembled, gemm, random_array, tile_kernel
 import tilec
 import tilec.language as tl
 from tilec.backends.ptx import compile_kernel
+from tilec.ir.core import walk
 from tilec.ir.interp import interpret
+from tilec.ir.layout import wgmma_a16
 from tilec.passes import Options, lower
+from tilec.passes.layouts import assign_layouts
 from tilec.runtime.emulator import launch
 
 
@@ -30,12 +33,17 @@ def test_negative_strides() -> None:
 
 @tilec.kernel
 def residual(A: tl.Tensor, B: tl.Tensor, R: tl.Tensor, C: tl.Tensor,
-             BN: tl.constexpr[int] = 256, BK: tl.constexpr[int] = 64):  # fmt: skip
+             BN: tl.constexpr[int] = 256, gate: tl.constexpr[bool] = False):  # fmt: skip
     m, n = tl.program_id(0), tl.program_id(1)
     acc = tl.zeros((128, BN), tl.float32)
-    for k in tl.range(tl.cdiv(A.shape[1], BK)):
-        acc = tl.dot(tl.load(A, (m, k), (128, BK)), tl.load(B, (k, n), (BK, BN)), acc)
-    acc = acc + tl.load(R, (m, n), (128, BN)).to(tl.float32) * 2.0
+    for k in tl.range(tl.cdiv(A.shape[1], 64)):
+        acc = tl.dot(tl.load(A, (m, k), (128, 64)), tl.load(B, (k, n), (64, BN)), acc)
+    r = tl.load(R, (m, n), (128, BN)).to(tl.float32)
+    if gate:
+        s = tl.load(C, (m, n), (128, BN)).to(tl.float32)
+        acc = tl.where(r > s, acc * r, acc + s)
+    else:
+        acc = acc + r * 2.0
     tl.store(C, (m, n), acc.to(C.dtype))
 
 
@@ -47,3 +55,30 @@ def test_a_residual_is_loaded_as_the_accumulator_lies(columns: int, dtype: Any) 
     artifact = agree(residual, (2, 2), [a, b, r, c], modes=(("eager", 0), ("random", 1)), BN=columns)
     done = assembled(artifact.text)
     assert done.spill_stores == 0 and not [m for m in done.messages if m.serious]
+
+
+def test_two_residuals_that_meet_before_the_accumulator() -> None:
+    a, b = random_array((136, 72)), random_array((72, 264))
+    r, c = random_array((136, 264), seed=1), random_array((136, 264), seed=2)
+    artifact = agree(residual, (2, 2), [a, b, r, c], modes=(("eager", 0), ("random", 1)), gate=True)
+    assert assembled(artifact.text).spill_stores == 0
+
+
+@tilec.kernel
+def scaled(Q: tl.Tensor, K: tl.Tensor, O: tl.Tensor, BM: tl.constexpr[int] = 64):
+    m = tl.program_id(0)
+    q = (tl.load(Q, (m, 0), (BM, 64)).to(tl.float32) * 0.125).to(tl.float16)
+    top = tl.full((BM,), -1e30, tl.float32)
+    for n in tl.range(tl.cdiv(K.shape[0], 64)):
+        top = tl.maximum(top, tl.max(tl.dot(q, tl.load(K, (n, 0), (64, 64)).T), 1))
+    tl.store(O, (m,), top)
+
+
+@pytest.mark.parametrize("rows", [64, 128])
+def test_an_operand_made_before_the_loop_stays_in_registers(rows: int) -> None:
+    """As the tensor cores take it: it is not written to shared memory again and again."""
+    args = [random_array((200, 64)), random_array((128, 64), seed=1), np.zeros(200, np.float32)]
+    agree(scaled, (-(-200 // rows),), args, modes=(("eager", 0), ("random", 1)), BM=rows)
+    lowered = lower(tile_kernel(scaled, args, BM=rows), "sm_90a", Options()).scheduled
+    (dot,) = (op for op in walk(assign_layouts(lowered).body) if op.name == "dot")
+    assert dot.args[0].type.layout == wgmma_a16(rows, 64, rows // 16)
