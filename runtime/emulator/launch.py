@@ -118,7 +118,8 @@ def launch(
 
 def _span(array: Any) -> Any:
     """The memory from an array's lowest to its highest element, as a flat array that shares it."""
-    low = array[tuple(slice(None, None, -1) if s < 0 else slice(None) for s in array.strides)]
+    # The ellipsis keeps an array of rank 0 a view.
+    low = array[(*(slice(None, None, -1 if s < 0 else 1) for s in array.strides), ...)]
     extent = sum((n - 1) * s // low.itemsize for n, s in zip(low.shape, low.strides, strict=True))
     count = extent + 1 if low.size else 0
     # As integers, because as_strided does not take every dtype of ml_dtypes.

@@ -518,3 +518,16 @@ def test_numbers_of_derived_classes_are_numbers() -> None:
 
     keep[1](out, Level.HIGH, Level.HIGH, backend="interpreter")
     assert out.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "cpu", "emulator"])
+def test_arrays_of_rank_0(backend: str) -> None:
+    @tilec.kernel
+    def times(S: tl.Tensor, X: tl.Tensor):
+        tl.store(X, (0,), tl.load(X, (0,), (4,)) * tl.load(S, (), ()))
+        tl.store(S, (), tl.full((), 7, S.dtype))
+
+    s, x = np.array(2.5, np.float32), np.arange(4, dtype=np.float32)
+    times[1](s, x, backend=backend)
+    same(x, np.arange(4, dtype=np.float32) * np.float32(2.5))
+    assert s == 7
