@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import ml_dtypes
@@ -140,3 +141,26 @@ def test_attention_with_float8_moves_p_through_shared_memory() -> None:
     q, k = (random_array((1, 64, 64), E4M3, seed=s) for s in (1, 2))
     v = random_array((1, 64, 96), E4M3, seed=3).transpose(0, 2, 1)
     agree(attention, (1, 1), [q, k, v, random_array((1, 64, 64))], modes=QUICK, BN=32, tolerance=1e-2)
+
+
+@pytest.mark.parametrize("seed", [pytest.param(s, marks=pytest.mark.slow) if s > 5 else s for s in range(40)])
+def test_random_shapes_majors_and_options(seed: int) -> None:
+    """Whatever compiles is right; what does not says why."""
+    rng = random.Random(seed)
+    dtype, out = rng.choice([(np.float16, np.float32), (BF16, BF16), (E4M3, np.float16), (np.int8, np.int32)])
+    bm, bn, bk = rng.choice([64, 128]), rng.choice([8, 24, 64, 96, 160]), rng.choice([32, 48, 64, 128])
+    m, n, k = rng.choice([bm, bm + 8, bm - 1]), rng.choice([bn, bn + 16]), rng.choice([bk, bk + 16, 3 * bk])
+    shapes = (((m, k), dtype), ((k, n), dtype), ((m, n), out))
+    args = [random_array(s, t, i) for i, (s, t) in enumerate(shapes)]
+    args = [np.asfortranarray(a) if rng.random() < 0.4 else a for a in args]
+    options = Options(stages=rng.choice([None, 1, 2, 4]), specialize=rng.choice([None, None, False]))
+    meta = {"BM": bm, "BN": bn, "BK": bk}
+    agree(
+        gemm,
+        (-(-m // bm), -(-n // bn)),
+        args,
+        options=options,
+        modes=[("random", seed)],
+        tolerance=1e-2,
+        **meta,
+    )
