@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,10 +162,17 @@ def test_the_cpu_is_right_and_deterministic(prepared: Prepared, examples: Any) -
 def test_the_emulator_runs_the_ptx(
     mode: str, row: tuple[str, str, dict[str, Any]], examples: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(emulator, "launch", partial(emulator.launch, mode=mode, seed=1))
+    launch = emulator.launch
+    reports: list[emulator.Report] = []
+
+    def timed(*args: Any) -> None:
+        reports.extend(launch(*args, mode=mode, seed=1).reports)
+
+    monkeypatch.setattr(emulator, "launch", timed)
     name, maker, arguments = row
     ratio, place = examples.check(getattr(importlib.import_module(name), maker)(**arguments), "emulator")
     assert ratio <= 1, place
+    assert reports == []
 
 
 OWN_TILES: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
