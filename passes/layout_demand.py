@@ -83,7 +83,7 @@ class Demands:
         for op in reversed(block.ops):
             if op.name == "load":
                 self._load_directly(op)
-            elif is_pointwise(op):
+            elif is_pointwise(op) or op.name == "gather":
                 self._convert_early(op)
             for inner, targets in zip(op.blocks, yield_targets(op), strict=True):
                 self._ask(inner.yielded, self.leaving(inner.yielded, targets, op))
@@ -175,14 +175,15 @@ class Demands:
             self.choice[op.result] = Choice(wanted[0], MEMORY)
 
     def _convert_early(self, op: Op) -> None:
-        """Compute in the one layout that the uses want, if all behind it can be loaded in that,
-        or if it takes one conversion of an operand that is no wider than the result."""
+        """Compute in the one layout that the uses want, if all behind it can be made or loaded in
+        that, or if it takes one conversion of an operand that is no wider than the result."""
         wanted, chosen = list(self.wanted.get(op.result, ())), self.choice.get(op.result)
         if chosen is None or chosen.strength != MEMORY or len(wanted) != 1:
             return
         moved = [a for a in op.args if is_tile(a) and a in self.choice]
         narrow = len(moved) == 1 and tile_type(moved[0]).dtype.bytes <= tile_type(op.result).dtype.bytes
-        if narrow or self._loadable(op.result, wanted[0]):
+        free = op.name == "gather" and not moved
+        if free or narrow or self._loadable(op.result, wanted[0]):
             self.choice[op.result] = Choice(wanted[0], MEMORY)
 
     def _loadable(self, value: Value, layout: Layout) -> bool:

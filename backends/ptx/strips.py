@@ -51,8 +51,8 @@ def _unit(chain: list[Op]) -> Iterator[tuple[Op, ...]]:
 
 
 def strip_layout(op: Op) -> Layout | None:
-    """The layout of a pointwise op (or constant, broadcast, load) on a large tile, else None."""
-    named = op.name in ("const", "broadcast") or (op.name == "load" and _loaded_to_fit(op))
+    """The layout of a pointwise op (or constant, broadcast, gather, load) on a large tile, else None."""
+    named = op.name in ("const", "broadcast", "gather") or (op.name == "load" and _loaded_to_fit(op))
     if opdef(op.name).family not in FAMILIES and not named:
         return None
     t = op.result.type

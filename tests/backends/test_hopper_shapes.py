@@ -65,6 +65,22 @@ def test_two_residuals_that_meet_before_the_accumulator() -> None:
 
 
 @tilec.kernel
+def gathered(A: tl.Tensor, B: tl.Tensor, R: tl.Tensor, C: tl.Tensor):
+    acc = tl.zeros((128, 256), tl.float32)
+    for k in tl.range(tl.cdiv(A.shape[1], 64)):
+        acc = tl.dot(tl.load(A, (0, k), (128, 64)), tl.load(B, (k, 0), (64, 256)), acc)
+    i, j = tl.arange(0, 128)[:, None], tl.arange(0, 256)[None, :]
+    tl.store(C, (0, 0), (acc + tl.gather(R, (i, (j * 7) % 256))).to(C.dtype))
+
+
+def test_what_is_gathered_lies_as_the_accumulator() -> None:
+    a, b = random_array((100, 136)), random_array((136, 248))
+    r, c = random_array((128, 256), np.float32, 1), np.zeros((100, 248), np.float16)
+    artifact = agree(gathered, (1,), [a, b, r, c], modes=(("eager", 0), ("random", 1)))
+    assert assembled(artifact.text).spill_stores == 0
+
+
+@tilec.kernel
 def scaled(Q: tl.Tensor, K: tl.Tensor, O: tl.Tensor, BM: tl.constexpr[int] = 64):
     m = tl.program_id(0)
     q = (tl.load(Q, (m, 0), (BM, 64)).to(tl.float32) * 0.125).to(tl.float16)
