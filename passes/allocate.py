@@ -105,7 +105,7 @@ def allocate(
     extra = {r.key: Buffer(space.take(r.bytes, r.align, r.user), r.bytes, r.user) for r in requests}
     scratch = {
         name: Buffer(space.take(size, WORD, f"scratch of group {name}"), size)
-        for name, size in _scratch_sizes(kernel).items()
+        for name, size in scratch_sizes(kernel).items()
     }
     rings = {op.result: _barriers(space, op, *tiles[op]) for op in news}
     plan = SmemPlan(space.end, rings, scratch, extra, tuple(space.buffers))
@@ -164,8 +164,8 @@ def _grouped(block: Block, group: str, warps: int) -> Iterator[tuple[Op, tuple[s
             yield from _grouped(inner, name, n)
 
 
-def _scratch_sizes(kernel: Kernel) -> dict[str, int]:
-    """For each group that needs scratch the largest need of one op."""
+def scratch_sizes(kernel: Kernel) -> dict[str, int]:
+    """For each group of a kernel with layouts that needs scratch the largest need of one op."""
     sizes: dict[str, int] = {}
     for op, (group, warps) in _grouped(kernel.body, "main", kernel.attrs.get("num_warps", 4)):
         need = scratch_bytes(op, warps)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from tilec.ir.core import Kernel, walk
 from tilec.ir.errors import TilecTypeError, TilecValueError
 from tilec.ir.forms import verify
+from tilec.passes.allocate import scratch_sizes
 from tilec.passes.canonicalize import canonicalize
+from tilec.passes.layouts import assign_layouts
 from tilec.passes.make_async import make_async
 from tilec.passes.schedule.apply import ring_slots, specialize, unspecialized
 from tilec.passes.schedule.check import check, check_memory
@@ -81,16 +83,28 @@ def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log:
     from tilec.passes.schedule.solve import solve
 
     found = problems(aref, machine, options.stages)
-    schedules = choose_depths(aref, found, tuple(solve(p) for p in found), machine)
+    solved = tuple(solve(p) for p in found)
+    schedules, scheduled = _split(aref, found, solved, machine, options, 0)
+    scratch = 0 if isinstance(scheduled, str) else sum(scratch_sizes(assign_layouts(scheduled)).values())
+    if scratch:
+        schedules, scheduled = _split(aref, found, solved, machine, options, scratch)
+    if isinstance(scheduled, str):
+        return _one_group(tile, aref, options, (*log, f"one group: {scheduled}"), (scheduled,))
     for problem, schedule in zip(found, schedules, strict=True):
         check(problem, schedule)
-    split = specialize(aref, schedules, machine, options.num_warps)
-    if isinstance(split, str):
-        return _one_group(tile, aref, options, (*log, f"one group: {split}"), (split,))
-    scheduled = _verified(canonicalize(split))
     check_memory(ring_slots(scheduled), machine.smem)
     log = (*log, *(_line(p, s) for p, s in zip(found, schedules, strict=True)), _split_line(scheduled))
     return Stages(tile, aref, found, schedules, scheduled, log)
+
+
+def _split(
+    aref: Kernel, found: tuple[Problem, ...], solved: tuple[Schedule, ...], machine: Machine,
+    options: Options, scratch: int,
+) -> tuple[tuple[Schedule, ...], Kernel | str]:  # fmt: skip
+    """Depths that leave space for ``scratch`` bytes, and the kernel in groups or why not."""
+    schedules = choose_depths(aref, found, solved, machine, scratch)
+    split = specialize(aref, schedules, machine, options.num_warps)
+    return schedules, split if isinstance(split, str) else _verified(canonicalize(split))
 
 
 def _one_group(

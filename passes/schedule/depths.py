@@ -32,11 +32,18 @@ class Wish:
 
 
 def choose_depths(
-    kernel: Kernel, problems: tuple[Problem, ...], schedules: tuple[Schedule, ...], machine: Machine
+    kernel: Kernel,
+    problems: tuple[Problem, ...],
+    schedules: tuple[Schedule, ...],
+    machine: Machine,
+    scratch: int = 0,
 ) -> tuple[Schedule, ...]:
-    """The schedules with depths and products in flight. ResourceError if one slot each does not fit."""
+    """The schedules with depths and products in flight. ResourceError if one slot each does not fit.
+
+    ``scratch`` bytes are kept free beside the rings if that is possible.
+    """
     wishes = _wishes(kernel, problems, schedules, machine)
-    depths = _fit(wishes, machine.smem, staging_bytes(kernel))
+    depths = _fit(wishes, machine.smem, scratch, staging_bytes(kernel))
     return tuple(_with_depths(p, s, depths) for p, s in zip(problems, schedules, strict=True))
 
 
@@ -71,15 +78,17 @@ def staging_bytes(kernel: Kernel) -> int:
     return max((t.bytes for t in stored if isinstance(t, TileType) and len(t.shape) > 1), default=0)
 
 
-def _fit(wishes: tuple[Wish, ...], smem: int, staging: int) -> dict[str, int]:
+def _fit(wishes: tuple[Wish, ...], smem: int, scratch: int, staging: int) -> dict[str, int]:
     """Take slots away, one at a time from the deepest ring, until all fit.
 
-    The space for stored tiles is kept free if that is possible with one slot per
-    ring; else it is left to the backend to store without it.
+    The space for scratch, and then that for stored tiles, is kept free if that is possible
+    with one slot per ring; else it is left to the backend to complain, or to store without it.
     """
     depths = {w.name: w.depth for w in wishes}
     free = [w for w in wishes if not w.fixed]
-    limit = smem - staging if _total(wishes, _least(wishes)) <= smem - staging else smem
+    limits = (smem - scratch - staging, smem - scratch, smem)
+    least = _total(wishes, _least(wishes))
+    limit = next((n for n in limits if least <= n), smem)
     while _total(wishes, depths) > limit:
         victims = [w for w in free if depths[w.name] > 1]
         if not victims:

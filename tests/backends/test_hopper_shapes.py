@@ -98,3 +98,19 @@ def test_an_operand_made_before_the_loop_stays_in_registers(rows: int) -> None:
     lowered = lower(tile_kernel(scaled, args, BM=rows), "sm_90a", Options()).scheduled
     (dot,) = (op for op in walk(assign_layouts(lowered).body) if op.name == "dot")
     assert dot.args[0].type.layout == wgmma_a16(rows, 64, rows // 16)
+
+
+@tilec.kernel
+def row_sums_too(A: tl.Tensor, B: tl.Tensor, R: tl.Tensor, C: tl.Tensor):
+    acc = tl.zeros((128, 256), tl.float32)
+    for k in tl.range(tl.cdiv(A.shape[1], 64)):
+        acc = tl.dot(tl.load(A, (0, k), (128, 64)), tl.load(B, (k, 0), (64, 256)), acc)
+    r = tl.load(R, (0, 0), (128, 256)).to(tl.float32)
+    tl.store(C, (0, 0), (acc * r + tl.sum(r, 1, keepdims=True)).to(C.dtype))
+
+
+def test_rings_leave_space_for_scratch() -> None:
+    """Three stages beside 128 KiB of scratch for a change of layout would not fit."""
+    a, b = random_array((100, 136)), random_array((136, 248))
+    r, c = random_array((100, 248), seed=1), np.zeros((100, 248), np.float16)
+    agree(row_sums_too, (1,), [a, b, r, c], modes=(("eager", 0), ("random", 1)))
