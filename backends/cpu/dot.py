@@ -103,8 +103,10 @@ def _multiply(code: Code, a: Operand, b: Operand, c: Operand, zero: bool) -> Non
     rows, columns = c.type.shape
     lanes = code.target.lanes(c.type.dtype.bytes)
     for width, start, stop in _widths(columns, lanes):
+
         def panel(j: Any, width: tuple[int, int] = width) -> None:
             for count, first, last in _heights(rows):
+
                 def block(i: Any, count: int = count) -> None:
                     _block(code, (a, b, c), (i, count), (j, *width), zero)
 

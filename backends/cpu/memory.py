@@ -110,6 +110,7 @@ def _whole(code: Code, tensor: Tensor, shape: tuple[int, ...], body: Callable[[A
             body(tuple(coords), 1)
             return
         for lanes, start, stop in loops.segments(shape[axis], code.target.lanes(tensor.type.dtype.bytes)):
+
             def one(i: Any, lanes: int = lanes) -> None:
                 body((*coords[:axis], Coord(i, lanes > 1), *coords[axis + 1 :]), lanes)
 

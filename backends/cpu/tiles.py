@@ -200,6 +200,7 @@ class Code:
                 body(tuple(coords), 1)
                 return
             for lanes, start, stop in loops.segments(shape[axis], self.target.lanes(bytes_)):
+
                 def one(i: Index, lanes: int = lanes) -> None:
                     body((*coords[:axis], Coord(i, lanes > 1), *coords[axis + 1 :]), lanes)
 

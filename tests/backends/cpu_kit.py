@@ -72,7 +72,10 @@ def compiled(args: Sequence[Any], build: Callable[..., Any], target: CpuTarget |
 
 
 def both(
-    args: Sequence[Any], build: Callable[..., Any], grid: Sequence[int] = (1,), threads: int = 1,
+    args: Sequence[Any],
+    build: Callable[..., Any],
+    grid: Sequence[int] = (1,),
+    threads: int = 1,
     target: CpuTarget | None = None,
 ) -> tuple[list[Any], list[Any]]:
     """The arguments after a run on the CPU, and after the interpreter."""
@@ -80,7 +83,10 @@ def both(
 
 
 def runs(
-    calls: Sequence[Sequence[Any]], build: Callable[..., Any], grid: Sequence[int] = (1,), threads: int = 1,
+    calls: Sequence[Sequence[Any]],
+    build: Callable[..., Any],
+    grid: Sequence[int] = (1,),
+    threads: int = 1,
     target: CpuTarget | None = None,
 ) -> Iterator[tuple[list[Any], list[Any]]]:
     """`both` for several lists of arguments of the same types, compiled once."""

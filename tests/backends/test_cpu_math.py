@@ -95,5 +95,3 @@ def test_pow(dtype: Any) -> None:
 
     found, expected = both([np.zeros_like(a), a, b], build)
     np.testing.assert_array_max_ulp(found[0], expected[0], 2)
-
-
