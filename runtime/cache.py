@@ -3,7 +3,8 @@
 An entry is a folder that is written under a temporary name and published by one
 rename; its manifest holds the sha256 of every file and is checked on each read.
 So a reader sees a whole entry or none, and a damaged one counts as a miss.
-Entries are raw bytes and JSON: nothing in them is ever executed by a reader.
+Entries are raw bytes and JSON, so that reading one runs nothing; what an entry
+holds (PTX, LLVM IR) is compiled by whoever asked for it.
 """
 
 from __future__ import annotations
