@@ -182,7 +182,8 @@ class Builder:
         entry = Entry(
             self.name, tuple(self._params), tuple(self._directives.items()), (*declared, *self._body)
         )
-        files = tuple(FileDirective(i, name) for name, i in self._files.items())
+        # Names without folders: the text must not depend on where a checkout lies.
+        files = tuple(FileDirective(i, PurePath(name).name) for name, i in self._files.items())
         items: tuple[Item, ...] = (*files, *self._vars, entry)
         return Module(self.version, self.target, items)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tilec.ir.errors import InternalError, UnsupportedError
+from tilec.ir.loc import Loc
 from tilec.ir.ptx import Builder, addr, tensor_addr
 from tilec.ir.ptx.forms import MACROS
 from tilec.ir.ptx.isa import FORMS, check, forms_of, target_has
@@ -325,3 +326,15 @@ def test_a_wrong_override_is_an_error(monkeypatch):
     monkeypatch.setenv("TILEC_PTXAS", "/nowhere/ptxas")
     with pytest.raises(UnsupportedError, match="TILEC_PTXAS"):
         find("ptxas")
+
+
+def test_the_text_does_not_depend_on_the_folder() -> None:
+    """The same kernel in two checkouts is the same PTX."""
+
+    def text(folder: str) -> str:
+        b = Builder("k", target="sm_90a")
+        with b.at(Loc(f"{folder}/kernel.py", 3, 4)):
+            b.emit("ret")
+        return b.text()
+
+    assert text("/home/one") == text("/home/two")
