@@ -20,8 +20,6 @@ class TilecError(Exception):
     ``loc`` is where in the user's source it happened (None if nowhere).
     """
 
-    prefix = "X"
-
     def __init__(self, code: str, message: str, *, help: str = "", loc: Loc | None = None) -> None:
         super().__init__(message)
         self.code = code

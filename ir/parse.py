@@ -20,7 +20,6 @@ from tilec.ir.types import DTYPES, ArefType, DType, TensorType, TileType, Type
 
 T = TypeVar("T")
 MAX_NESTING = 100
-SPACES = ("reg", "smem", "tmem")
 WORDS = {"None": None, "True": True, "False": False}
 STRING = r'"(?:[^"\\\n]|\\.)*"'
 NUMBER = r"-?(?:inf\b|nan\b|\d+(?:\.\d+)?(?:e[+-]?\d+)?)"

@@ -52,6 +52,14 @@ def is_view(op: Op) -> bool:
     return op.name == "reshape" and _wide(op.args[0]) == _wide(op.result)
 
 
+def source_of(value: Value, defs: Mapping[Value, Op]) -> Op | None:
+    """The op behind a value and its views; None for a parameter."""
+    op = defs.get(value)
+    while op is not None and is_view(op):
+        op = defs.get(op.args[0])
+    return op
+
+
 def _wide(value: Value) -> list[int]:
     assert isinstance(value.type, TileType)
     return [n for n in value.type.shape if n != 1]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tilec.ir.core import Block, Kernel, Op, Value, walk
-from tilec.ir.ops import opdef
+from tilec.ir.ops import opdef, written_tensors
 from tilec.passes.fold import simplify
-from tilec.passes.rewrite import constant_of, without_yield, written_tensors
+from tilec.passes.rewrite import constant_of, without_yield
 from tilec.passes.sweep import CARRIED, carried_sources, carried_values, sweep
 
 

@@ -12,10 +12,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tilec.ir.core import Block, Kernel, Op, Value, definitions, frozen, uses, walk
-from tilec.ir.ops import make
+from tilec.ir.ops import make, written_tensors
 from tilec.ir.types import TensorType, TileType
-from tilec.passes.async_rules import HALF, Use, dot_uses, is_view, why_not_operand, why_not_tma, why_not_wgmma
-from tilec.passes.rewrite import where, written_tensors
+from tilec.passes.async_rules import (
+    HALF,
+    Use,
+    dot_uses,
+    is_view,
+    source_of,
+    why_not_operand,
+    why_not_tma,
+    why_not_wgmma,
+)
+from tilec.passes.rewrite import where
 from tilec.passes.schedule.machine import Machine
 
 LOAD, COMPUTE = "load", "compute"
@@ -122,7 +131,7 @@ def _feeds_a_dot(value: Value, users: dict[Value, list[Op]]) -> bool:
 
 
 def _why_not_fed(dot: Op, loads: dict[Op, list[Use]], defs: dict[Value, Op]) -> str | None:
-    a, b = (_source(v, defs) for v in dot.args[:2])
+    a, b = (source_of(v, defs) for v in dot.args[:2])
     if b is None or b.name != "load":
         return (
             f"its second operand is made by {b.name} at {where(b)}" if b else "its second operand is carried"
@@ -134,14 +143,6 @@ def _why_not_fed(dot: Op, loads: dict[Op, list[Use]], defs: dict[Value, Op]) -> 
     if a not in loads and first.dtype not in HALF:
         return f"its first operand is {first.dtype} in registers"
     return None
-
-
-def _source(value: Value, defs: dict[Value, Op]) -> Op | None:
-    """The op behind a value and its views."""
-    op = defs.get(value)
-    while op is not None and is_view(op):
-        op = defs.get(op.args[0])
-    return op
 
 
 def form_rings(body: Block, loads: dict[Op, tuple[Op, ...]]) -> tuple[Ring, ...]:

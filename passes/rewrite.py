@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from tilec.ir.core import Block, Op, Value, walk
+from tilec.ir.core import Block, Op, Value
 from tilec.ir.ops import make
 from tilec.ir.types import TileType
-
-# Ops whose effect makes a tensor (their first operand) one that the kernel writes.
-WRITERS = ("store", "scatter", "atomic")
 
 
 def substitute(block: Block, table: Mapping[Value, Value]) -> Block:
@@ -29,12 +26,6 @@ def without_yield(block: Block) -> tuple[Op, ...]:
     return block.ops[:-1] if block.ops and block.ops[-1].name == "yield" else block.ops
 
 
-def ended(ops: Iterable[Op], block: Block) -> Block:
-    """``block`` with other ops before the same terminator."""
-    tail = block.ops[-1:] if block.ops and block.ops[-1].name == "yield" else ()
-    return Block(block.params, (*ops, *tail))
-
-
 def constant_of(value: Value, defs: Mapping[Value, Op]) -> Any:
     """The number that fills a constant tile, or None if the value is not constant."""
     op = defs.get(value)
@@ -49,17 +40,6 @@ def constant_like(op: Op, number: Any) -> Op:
     return make("const", loc=op.loc, hints=hints, dtype=found.dtype, shape=found.shape, value=number)
 
 
-def written_tensors(block: Block) -> set[Value]:
-    """Tensor arguments that the block writes."""
-    return {op.args[0] for op in walk(block) if op.name in WRITERS}
-
-
 def where(op: Op) -> str:
     """The source line of an op, for a note."""
     return f"line {op.loc.line}"
-
-
-def only_user(value: Value, users: Mapping[Value, list[Op]]) -> Op | None:
-    """The op that takes the value, if there is exactly one use."""
-    found = users.get(value, [])
-    return found[0] if len(found) == 1 else None

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tilec.ir.core import Kernel, walk
+from tilec.ir.core import Kernel
 from tilec.ir.errors import TilecTypeError, TilecValueError
-from tilec.ir.ops import opdef
+from tilec.ir.ops import written_tensors
 from tilec.ir.types import TensorType, dtype_of
 from tilec.runtime.dlpack import exported
 
@@ -135,8 +135,8 @@ def _overlap(a: Array, b: Array) -> bool:
 
 def written_params(kernel: Kernel) -> set[int]:
     """Indices of the parameters that the kernel may write."""
-    tensors = {op.args[0] for op in walk(kernel.body) if opdef(op.name).effect == "write"}
-    return {i for i, p in enumerate(kernel.params) if p in tensors}
+    written = written_tensors(kernel.body)
+    return {i for i, p in enumerate(kernel.params) if p in written}
 
 
 def _facts(

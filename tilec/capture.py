@@ -33,7 +33,6 @@ from tilec.ir.loc import Loc
 
 RUNTIME = "_tilec"
 RESULT = "_tilec_result"
-Loop = ast.For | ast.While
 
 _REFUSED: dict[type[ast.AST], tuple[str, str]] = {
     ast.Try: ("try", "a kernel raises nothing at run time: drop the try"),

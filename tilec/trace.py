@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -216,17 +215,6 @@ def active() -> Tracer | None:
     return _CURRENT.get()
 
 
-@contextmanager
-def open_region(tracer: Tracer, what: str) -> Iterator[Region]:
-    """Record into a new region until the end of the `with` statement."""
-    region = Region(what, tracer.loc())
-    tracer.stack.append(region)
-    try:
-        yield region
-    finally:
-        tracer.stack.pop()
-
-
 def trace(
     fn: Callable[..., Any], name: str, file: str, arguments: dict[str, Type | Constant], loc: Loc
 ) -> tuple[Kernel, list[FunctionType]]:
@@ -257,8 +245,3 @@ class Constant:
 
     def __init__(self, value: Any) -> None:
         self.value = value
-
-
-def is_scalar_type(t: Type) -> bool:
-    """Is this the type of a rank-0 tile?"""
-    return isinstance(t, TileType) and t.shape == ()

@@ -11,9 +11,9 @@ from tilec.backends.cpu import control, dot, memory, pointwise, reduce  # noqa: 
 from tilec.backends.cpu.lanes import I1, I64, PTR, register, storage
 from tilec.backends.cpu.target import CpuTarget, host
 from tilec.backends.cpu.tiles import Code, Tensor
-from tilec.ir.core import Kernel, Value, walk
+from tilec.ir.core import Kernel, Value
 from tilec.ir.errors import UnsupportedError
-from tilec.ir.ops import opdef
+from tilec.ir.ops import written_tensors
 from tilec.ir.types import TensorType, TileType
 
 ENTRY = "tilec_run"
@@ -38,7 +38,7 @@ def compile_kernel(kernel: Kernel, target: CpuTarget | None = None) -> CpuProgra
 
 
 def _describe(kernel: Kernel) -> tuple[CpuArg, ...]:
-    written = {op.args[0] for op in walk(kernel.body) if opdef(op.name).effect == "write"}
+    written = written_tensors(kernel.body)
     out = []
     for i, param in enumerate(kernel.params):
         name, t = param.hint or f"argument {i}", param.type

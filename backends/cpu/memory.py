@@ -216,6 +216,17 @@ def _cell(code: Code, tensor: Tensor, indices: Sequence[Value], mask: Value, at:
     return ok, place(code, tensor, where)
 
 
+def _fill(code: Code, op: Op, e: Lanes, one: Callable[[At], Any]) -> None:
+    """The result of ``op``, an element at a time."""
+    type_ = tile_type(op.result)
+    if type_.shape == ():
+        code.env[op.result] = one(())
+        return
+    buffer = code.memory.allocate(type_)
+    _each(code, type_.shape, lambda at: code.write(buffer, type_, at, e, one(at)))
+    code.bind(op.result, buffer)
+
+
 @emits("gather")
 def _gather(code: Code, op: Op) -> None:
     tensor, type_ = code.env[op.args[0]], tile_type(op.result)
@@ -228,12 +239,7 @@ def _gather(code: Code, op: Op) -> None:
         found = from_memory(e, load(e, safe, storage(type_.dtype), 1), type_)
         return code.b.select(ok, found, code.element(other, at, 1))
 
-    if type_.shape == ():
-        code.env[op.result] = one(())
-        return
-    buffer = code.memory.allocate(type_)
-    _each(code, type_.shape, lambda at: code.write(buffer, type_, at, e, one(at)))
-    code.bind(op.result, buffer)
+    _fill(code, op, e, one)
 
 
 @emits("scatter")
@@ -267,12 +273,7 @@ def _atomic(code: Code, op: Op) -> None:
 
         return loops.branch(code.b, ok, update, lambda: (nothing,))[0]
 
-    if type_.shape == ():
-        code.env[op.result] = one(())
-        return
-    buffer = code.memory.allocate(type_)
-    _each(code, type_.shape, lambda at: code.write(buffer, type_, at, e, one(at)))
-    code.bind(op.result, buffer)
+    _fill(code, op, e, one)
 
 
 def _update(e: Lanes, kind: str, type_: TileType, address: Any, value: Any) -> Any:

@@ -9,6 +9,7 @@ from tilec.backends.ptx.hopper_operands import REGISTER_FILE, WARPGROUP
 from tilec.backends.ptx.hopper_ring import open_sides
 from tilec.ir.core import Block, Op, walk
 from tilec.ir.layout import LANE_BITS
+from tilec.ir.ops import opdef
 from tilec.ir.ptx.module import Not, Pair, Reg, Sym
 from tilec.ir.types import TileType
 
@@ -84,7 +85,7 @@ def _elect(e: Emitter, out: Sym) -> None:
 def _one_thread_suffices(block: Block, hopper: Hopper) -> bool:
     """Whether a group only starts copies: no tiles in its registers, no slots borrowed."""
     for op in walk(block):
-        if op.name in ("aref.get", "store", "atomic", "scatter"):
+        if op.name == "aref.get" or opdef(op.name).effect == "write":
             return False
         if op.name == "aref.put" and not hopper.rings[op.args[0]].tma:
             return False

@@ -20,7 +20,6 @@ from tilec.ir.ops.table import Args, TypeRule, op, tile
 from tilec.ir.types import DType, Type, bool_
 
 Array = np.ndarray[Any, Any]
-Kinds = Mapping[str, tuple[str, ...]]
 
 NUMBER = ("int", "uint", "float")
 INTEGER = ("int", "uint")

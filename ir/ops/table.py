@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tilec.ir.core import Block, Op, Value, frozen
+from tilec.ir.core import Block, Op, Value, frozen, walk
 from tilec.ir.errors import InternalError, TilecTypeError, TilecValueError
 from tilec.ir.loc import UNKNOWN, Loc, located
 from tilec.ir.types import TensorType, TileType, Type
@@ -88,6 +88,11 @@ def attr(node: Op, name: str) -> Any:
     if name in node.attrs:
         return node.attrs[name]
     return (opdef(node.name).optional or {})[name]
+
+
+def written_tensors(block: Block) -> set[Value]:
+    """Tensor arguments that ops of the block (or deeper) write."""
+    return {node.args[0] for node in walk(block) if opdef(node.name).effect == "write"}
 
 
 def make(

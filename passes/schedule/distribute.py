@@ -14,9 +14,9 @@ from tilec.ir.core import (
     frozen,
     walk,
 )
-from tilec.ir.ops import make
-from tilec.passes.async_rules import is_view
-from tilec.passes.rewrite import where, written_tensors
+from tilec.ir.ops import make, written_tensors
+from tilec.passes.async_rules import source_of
+from tilec.passes.rewrite import where
 from tilec.passes.schedule.problem import accumulator_place, ring_loops
 from tilec.passes.schedule.schedule import Schedule
 from tilec.passes.sweep import has_effect, sweep
@@ -61,9 +61,7 @@ def asynchronous_dots(block: Block) -> list[Op]:
     defs = definitions(block)
     found = []
     for dot in (op for op in walk(block) if op.name == "dot"):
-        source = defs.get(dot.args[1])
-        while source is not None and is_view(source):
-            source = defs.get(source.args[0])
+        source = source_of(dot.args[1], defs)
         if source is not None and source.name == "aref.get":
             found.append(dot)
     return found

@@ -13,7 +13,6 @@ from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.operands import Put, address, getter, per_thread, setter
 from tilec.runtime.emulator.program import Program, Run
 from tilec.runtime.emulator.report import fault
-from tilec.runtime.emulator.spaces import SHARED_WINDOW
 from tilec.runtime.emulator.strand import SPIN, Wait
 
 if TYPE_CHECKING:
@@ -66,11 +65,6 @@ def _check_range(barrier: MBarrier, place: int, inst: Instruction) -> None:
 def mbarrier(inst: Instruction, program: Program) -> Run:
     """All mbarrier instructions, by the word after "mbarrier"."""
     return _KINDS[mods(inst)[0]](inst, program)
-
-
-def local_places(s: Strand, where: Array) -> Array:
-    """Shared addresses as ints; generic ones lose their window."""
-    return np.where(where >= SHARED_WINDOW, where - np.uint64(SHARED_WINDOW), where)
 
 
 def _init(inst: Instruction, program: Program) -> Run:

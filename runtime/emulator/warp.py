@@ -40,6 +40,18 @@ def missing(s: Strand, mask: Any) -> Wait | None:
     return Wait(lambda: False, lambda: "waits for the other threads of its member mask")
 
 
+def _together(member: Callable[[Strand], Any], act: Callable[[Strand], None]) -> Run:
+    """``act``, once all threads of the member mask are there."""
+
+    def run(s: Strand) -> Wait | None:
+        wait = None if s.whole() else missing(s, member(s))
+        if wait is None:
+            act(s)
+        return wait
+
+    return run
+
+
 def by_lane(s: Strand, value: Any) -> Array:
     """Values as (warps, 32), 0 where a lane is not in the strand."""
     value = per_thread(s, value)
@@ -66,19 +78,15 @@ def shfl(inst: Instruction, program: Program) -> Run:
     put, put_valid = setter(program, to, "b32", inst), setter(program, valid, "pred", inst)
     a, b, c, member = (getter(program, o, "b32", inst) for o in inst.operands[1:5])
 
-    def run(s: Strand) -> Wait | None:
-        wait = None if s.whole() else missing(s, member(s))
-        if wait is not None:
-            return wait
+    def act(s: Strand) -> None:
         value, lane = by_lane(s, a(s)), np.arange(32)
         offset, control = by_lane(s, b(s)) & np.uint32(31), by_lane(s, c(s))
         source, inside = _source(mode, lane, offset.astype(np.int64), control.astype(np.int64))
         picked = np.take_along_axis(value, np.where(inside, source, lane), axis=1)
         put(s, from_lanes(s, picked))
         put_valid(s, from_lanes(s, inside))
-        return None
 
-    return run
+    return _together(member, act)
 
 
 def _source(mode: str, lane: Array, offset: Array, control: Array) -> tuple[Array, Array]:
@@ -101,16 +109,12 @@ def vote(inst: Instruction, program: Program) -> Run:
         getter(program, inst.operands[2], "b32", inst),
     )
 
-    def run(s: Strand) -> Wait | None:
-        wait = None if s.whole() else missing(s, member(s))
-        if wait is not None:
-            return wait
+    def act(s: Strand) -> None:
         table, here = by_lane(s, value(s)), by_lane(s, np.ones(s.n, bool))
         result = _VOTES[kind](table, here)
         put(s, from_lanes(s, np.repeat(result[:, None], 32, axis=1)))
-        return None
 
-    return run
+    return _together(member, act)
 
 
 def _ballot(table: Array, here: Array) -> Any:
@@ -137,16 +141,12 @@ def redux(inst: Instruction, program: Program) -> Run:
         getter(program, inst.operands[2], "b32", inst),
     )
 
-    def run(s: Strand) -> Wait | None:
-        wait = None if s.whole() else missing(s, member(s))
-        if wait is not None:
-            return wait
+    def act(s: Strand) -> None:
         values, warp = per_thread(s, value(s)), np.searchsorted(s.warps, s.threads >> 5)
         results = [_REDUX[operation](values[warp == w]) for w in range(len(s.warps))]
         put(s, np.array(results).astype(DTYPE[type])[warp])
-        return None
 
-    return run
+    return _together(member, act)
 
 
 def elect(inst: Instruction, program: Program) -> Run:
@@ -155,10 +155,7 @@ def elect(inst: Instruction, program: Program) -> Run:
     put, put_chosen = setter(program, to, "b32", inst), setter(program, chosen, "pred", inst)
     member = getter(program, inst.operands[1], "b32", inst)
 
-    def run(s: Strand) -> Wait | None:
-        wait = None if s.whole() else missing(s, member(s))
-        if wait is not None:
-            return wait
+    def act(s: Strand) -> None:
         warp = np.searchsorted(s.warps, s.threads >> 5)
         leader = np.zeros(s.n, np.uint32)
         for w in range(len(s.warps)):
@@ -167,9 +164,8 @@ def elect(inst: Instruction, program: Program) -> Run:
             leader[warp == w] = lanes[turn % len(lanes)]
         put(s, leader)
         put_chosen(s, leader == (s.threads & 31))
-        return None
 
-    return run
+    return _together(member, act)
 
 
 def activemask(inst: Instruction, program: Program) -> Run:
@@ -192,10 +188,7 @@ def match(inst: Instruction, program: Program) -> Run:
         getter(program, inst.operands[2], "b32", inst),
     )
 
-    def run(s: Strand) -> Wait | None:
-        wait = None if s.whole() else missing(s, member(s))
-        if wait is not None:
-            return wait
+    def act(s: Strand) -> None:
         table, here = by_lane(s, value(s)), by_lane(s, np.ones(s.n, bool))
         equal = (table[:, :, None] == table[:, None, :]) & here[:, None, :]
         bits = (equal << np.arange(32, dtype=np.uint64)).sum(axis=2).astype(np.uint32)
@@ -203,9 +196,8 @@ def match(inst: Instruction, program: Program) -> Run:
         unanimous = np.repeat(everyone.all(axis=1)[:, None], 32, axis=1)
         put(s, from_lanes(s, bits if kind == "any" else np.where(unanimous, bits, np.uint32(0))))
         put_same(s, from_lanes(s, unanimous))
-        return None
 
-    return run
+    return _together(member, act)
 
 
 def _matrix_addresses(s: Strand, where: Array, count: int) -> Array:
