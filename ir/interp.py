@@ -121,10 +121,13 @@ class Runtime:
         env: dict[Value, Any],
         group: str = "main",
         consumers: dict[Value, tuple[str, ...]] | None = None,
+        turns: dict[str, int] | None = None,
     ) -> None:
         self.grid, self.program_id, self.choose = grid, program_id, choose
         self.env, self.group = env, group
         self.consumers = consumers or {}
+        self.turns = {} if turns is None else turns  # by chain: how many are over; all groups share it
+        self.held: set[tuple[str, int]] = set()
         self.dots: list[Deferred] = []
 
     def run_block(self, block: Block, args: Sequence[Any]) -> Generator[Any, None, tuple[Any, ...]]:
@@ -165,6 +168,25 @@ class Runtime:
             self.dots.pop(0).force()
         return tuple(finished(v) for v in values)
 
+    def enter_turn(self, node: Op) -> Generator[Any, None, None]:
+        yield
+        chain, index, of = (node.attrs[n] for n in ("chain", "index", "of"))
+        self.hold_turn(node, False)
+        while self.turns.setdefault(chain, 0) % of != index:
+            yield Blocked(f"turn {index} of {chain}", node)
+        self.held.add((chain, index))
+
+    def exit_turn(self, node: Op) -> None:
+        self.hold_turn(node, True)
+        self.held.remove((node.attrs["chain"], node.attrs["index"]))
+        self.turns[node.attrs["chain"]] += 1
+
+    def hold_turn(self, node: Op, wanted: bool) -> None:
+        chain, index = node.attrs["chain"], node.attrs["index"]
+        if ((chain, index) in self.held) != wanted:
+            what = "is not held" if wanted else "is held already"
+            raise InternalError("X105", f"{node.name}: turn {index} of {chain} {what}", loc=node.loc)
+
     def check_assumption(self, node: Op, ok: bool) -> None:
         if not ok:
             raise TilecValueError("V110", "an assumption does not hold", loc=node.loc)
@@ -173,7 +195,7 @@ class Runtime:
         """Interleave one coroutine per group until all have finished."""
         tasks: dict[str, Generator[Any, None, Any]] = {}
         for name, block in zip(node.attrs["names"], node.blocks, strict=True):
-            child = Runtime(self.grid, self.program_id, self.choose, dict(self.env), name)
+            child = Runtime(self.grid, self.program_id, self.choose, dict(self.env), name, None, self.turns)
             tasks[name] = child.run_block(block, ())
         waiting: dict[str, Blocked] = {}
         while tasks:

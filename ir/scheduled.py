@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tilec.ir.core import Op
+from tilec.ir.core import Block, Op
 from tilec.ir.ops import attr, opdef
 from tilec.ir.program import MAIN, Fault, Program
 from tilec.ir.ring_flow import VIEWS, escapes, walk_group
+from tilec.ir.turn_flow import chains, walk_turns
 
 __all__ = ["RULES", "VIEWS", "escapes"]
 
@@ -65,9 +66,20 @@ def producers(program: Program) -> Iterator[Fault]:
 def flow(program: Program) -> Iterator[Fault]:
     """Per group: slots are given back, unread ones not too early; running dots are waited for."""
     depths = {new.result: attr(new, "depth") for new, _ in program.rings()}
-    groups = [op for op in program.kernel.body.ops if op.name == "warp_groups"]
-    for block in [b for op in groups for b in op.blocks] or [program.kernel.body]:
+    for block in group_blocks(program):
         yield from walk_group(block, depths)
 
 
-RULES = (one_warp_groups, effects_in_groups, depths, producers, flow)
+def group_blocks(program: Program) -> list[Block]:
+    """The block of each group, or the kernel's where there are none."""
+    groups = [op for op in program.kernel.body.ops if op.name == "warp_groups"]
+    return [b for op in groups for b in op.blocks] or [program.kernel.body]
+
+
+def turns(program: Program) -> Iterator[Fault]:
+    """Per group: the turns of a chain are taken in order, whole rounds in a loop, none left open."""
+    for block in group_blocks(program):
+        yield from walk_turns(block)
+
+
+RULES = (one_warp_groups, effects_in_groups, depths, producers, flow, chains, turns)
