@@ -146,7 +146,7 @@ def test_turns_over_control_flow(inside: str, good: bool) -> None:
 def test_a_deadlock_says_which_turn_is_awaited() -> None:
     text = alternating(2).replace(leave(0), "")
     with pytest.raises(DeadlockError, match="g1 waits for turn 1 of c at"):
-        run(text, 2, "first", 0)
+        run(text, 1, "first", 0)
 
 
 @pytest.mark.parametrize("index", [-1, 2])
