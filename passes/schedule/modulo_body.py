@@ -1,0 +1,167 @@
+"""A loop body as the software pipeliner sees it: which op a value comes from, and how long ago.
+
+Times. Iteration i of the loop starts in step i. An op of stage s at place p of a step's
+order runs at time (i + s, p): times compare like pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from tilec.ir.core import Op, Value
+from tilec.ir.ops import attr, opdef
+from tilec.passes.rewrite import where
+
+RING_OPS = ("aref.get", "aref.put", "aref.release", "dot.wait", "yield", "assume")
+
+
+class Leaf(NamedTuple):
+    """A value comes from ``op`` of ``distance`` iterations ago.
+
+    ``direct``: nothing but carrying is between. ``param``: the carried value that it is
+    read as, if any.
+    """
+
+    op: Op
+    distance: int
+    direct: bool
+    param: Value | None
+
+
+@dataclass(frozen=True)
+class Body:
+    """The ops of a `for` loop. ``fixed``: those that run once per iteration, at their time;
+    all others are computed again wherever they are needed."""
+
+    loop: Op
+    fixed: frozenset[Op]
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        return self.loop.blocks[0].ops
+
+    @property
+    def index(self) -> Value:
+        return self.loop.blocks[0].params[0]
+
+    @property
+    def params(self) -> tuple[Value, ...]:
+        """The carried values, as the body knows them."""
+        return self.loop.blocks[0].params[1:]
+
+    @cached_property
+    def following(self) -> dict[Value, Value]:
+        """For each carried value what the next iteration gets."""
+        return dict(zip(self.params, self.loop.blocks[0].yielded, strict=True))
+
+    @cached_property
+    def defs(self) -> dict[Value, Op]:
+        return {r: op for op in self.ops for r in op.results}
+
+
+def body_of(loop: Op, scheduled: Collection[Op]) -> Body:
+    """The body with what must be fixed besides the scheduled ops: gets, and recurrences of free ops."""
+    gets = [op for op in loop.blocks[0].ops if op.name == "aref.get"]
+    first = Body(loop, frozenset((*scheduled, *gets)))
+    return Body(loop, first.fixed | set(recurrent(first)))
+
+
+def leaves(body: Body, value: Value) -> set[Leaf]:
+    """The fixed ops that a value comes from, through free ops and carried values."""
+    defs, following, longest = body.defs, body.following, len(body.params)
+    found: set[Leaf] = set()
+    seen = set()
+    todo: list[tuple[Value, int, bool, Value | None]] = [(value, 0, True, None)]
+    while todo:
+        state = value, distance, direct, param = todo.pop()
+        if state in seen:
+            continue
+        seen.add(state)
+        op = defs.get(value)
+        if value in following and distance <= longest:
+            todo.append((following[value], distance + 1, direct, param or value))
+        elif op is not None and op in body.fixed:
+            found.add(Leaf(op, distance, direct, param))
+        elif op is not None:
+            passes = direct and op.name == "dot.wait"
+            todo += [(a, distance, passes, param) for a in _sources(op, value)]
+    return found
+
+
+def _sources(op: Op, value: Value) -> tuple[Value, ...]:
+    """What a result depends on: `dot.wait` passes each of its values on."""
+    return (op.args[op.results.index(value)],) if op.name == "dot.wait" else op.args
+
+
+def reads(body: Body, op: Op) -> Iterator[tuple[int, Leaf]]:
+    """Operand number and source of everything that a fixed op reads."""
+    for i, arg in enumerate(op.args):
+        yield from ((i, leaf) for leaf in sorted_leaves(body, arg))
+
+
+def sorted_leaves(body: Body, value: Value) -> list[Leaf]:
+    """`leaves` in program order, nearest first."""
+    place = {op: i for i, op in enumerate(body.ops)}
+    param = {p: i for i, p in enumerate(body.params)}
+    return sorted(
+        leaves(body, value), key=lambda f: (place[f.op], f.distance, f.direct, param.get(f.param, -1))
+    )  # type: ignore[arg-type]
+
+
+def recurrent(body: Body) -> list[Op]:
+    """Free ops that depend on themselves: they cannot be computed again from the index."""
+    return [op for op in body.ops if op not in body.fixed and op.results and _reaches_itself(body, op)]
+
+
+def _reaches_itself(body: Body, op: Op) -> bool:
+    defs, following = body.defs, body.following
+    seen: set[Value] = set()
+    todo = list(op.args)
+    while todo:
+        value = todo.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        maker = defs.get(value)
+        if maker is op:
+            return True
+        if value in following:
+            todo.append(following[value])
+        elif maker is not None and maker not in body.fixed:
+            todo += _sources(maker, value)
+    return False
+
+
+def is_product(op: Op) -> bool:
+    """A product that runs on after its issue."""
+    return op.name == "dot" and bool(attr(op, "asynchronous"))
+
+
+def why_not_a_body(loop: Op, scheduled: Mapping[Op, int]) -> str | None:
+    """Why a loop cannot be pipelined whatever the plan, or None."""
+    if loop.name != "for":
+        return f"{where(loop)}: a {loop.name} loop has no index to run ahead of"
+    ops = loop.blocks[0].ops
+    for op in (o for o in scheduled if o not in ops):
+        return f"{where(op)}: this {op.name} is not in the body of the loop"
+    for op in ops:
+        if op.blocks:
+            return f"{where(op)}: there is a {op.name} inside of the loop"
+        if op not in scheduled and opdef(op.name).effect != "pure" and not _placed_by_itself(op, ops):
+            return f"{where(op)}: the plan has no place for this {op.name}"
+    rings = [(op.name, op.args[0]) for op in ops if op.name in ("aref.get", "aref.put")]
+    if len(rings) != len(set(rings)):
+        return f"{where(loop)}: an iteration takes several slots of one ring"
+    return None
+
+
+def _placed_by_itself(op: Op, ops: tuple[Op, ...]) -> bool:
+    """Ring ops follow their readers; a read may be repeated if the loop does not write there."""
+    if op.name in RING_OPS:
+        return True
+    if opdef(op.name).effect != "read":
+        return False
+    return not any(opdef(o.name).effect == "write" and o.args[0] is op.args[0] for o in ops)

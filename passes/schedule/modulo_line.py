@@ -1,0 +1,91 @@
+"""The fixed ops of a step in order, each with its stage, and whether that order is sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from tilec.ir.core import Op
+from tilec.ir.ops import opdef
+from tilec.passes.rewrite import where
+from tilec.passes.schedule.modulo_body import Body, leaves, reads
+from tilec.passes.schedule.modulo_plan import LoopPlan
+
+Time = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one step runs: scheduled ops, recurrences of free ops, and puts."""
+
+    order: tuple[Op, ...]
+    stage: dict[Op, int]
+
+    @cached_property
+    def place(self) -> dict[Op, int]:
+        return {op: i for i, op in enumerate(self.order)}
+
+    def time(self, op: Op) -> Time:
+        """When the op of iteration 0 runs."""
+        return self.stage[op], self.place[op]
+
+    @property
+    def stages(self) -> int:
+        return max(self.stage.values(), default=0) + 1
+
+
+def line_of(body: Body, plan: LoopPlan) -> Line:
+    """The plan's order with recurrent ops and puts behind the last op that they need."""
+    least = min(plan.stage.values(), default=0)
+    line = Line(plan.order, {op: plan.stage[op] - least for op in plan.order})
+    after: dict[Op | None, list[Op]] = {}
+    stage = dict(line.stage)
+    for op in body.ops:
+        if op not in line.stage and op.name != "aref.get" and (op in body.fixed or op.name == "aref.put"):
+            stage[op], last = _earliest(body, line, op)
+            after.setdefault(last, []).append(op)
+    order = [*after.get(None, [])]
+    for op in plan.order:
+        order += [op, *after.get(op, [])]
+    return Line(tuple(order), stage)
+
+
+def _earliest(body: Body, line: Line, op: Op) -> tuple[int, Op | None]:
+    """The stage in which an op's operands are there, and after which op; None: at the step's start."""
+    found: list[tuple[int, int, Op]] = []
+    for leaf in (leaf for arg in op.args for leaf in leaves(body, arg) if leaf.op in line.stage):
+        stage, place = line.time(leaf.op)
+        found.append((stage - leaf.distance, place, leaf.op))
+    stage, _, last = max(found, key=lambda f: f[:2], default=(-1, 0, op))
+    return (0, None) if stage < 0 else (stage, last)
+
+
+def why_not_in_order(body: Body, line: Line) -> str | None:
+    """The first dependence that the order breaks, as a sentence."""
+    return next(_broken(body, line), None)
+
+
+def _broken(body: Body, line: Line) -> Iterator[str]:
+    for op in line.order:
+        step, place = line.time(op)
+        for _, leaf in reads(body, op):
+            source = leaf.op
+            if source.name != "aref.get" and (step + leaf.distance, place) <= line.time(source):
+                yield f"{where(op)}: the plan runs this {op.name} before the {source.name} of {where(source)}"
+    yield from _memory_order(body, line)
+
+
+def _memory_order(body: Body, line: Line) -> Iterator[str]:
+    """Accesses to one tensor, of which one writes, stay in program order, in all iterations."""
+    found = [op for op in body.ops if op in line.stage and opdef(op.name).effect in ("read", "write")]
+    for i, first in enumerate(found):
+        for second in found[i + 1 :]:
+            if first.args[0] is second.args[0] and "write" in (effect(first), effect(second)):
+                step, place = line.time(first)
+                if not (step, place) < line.time(second) < (step + 1, place):
+                    yield f"{where(second)}: the plan moves this {second.name} across that of {where(first)}"
+
+
+def effect(op: Op) -> str:
+    return opdef(op.name).effect

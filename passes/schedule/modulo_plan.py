@@ -1,0 +1,51 @@
+"""What the software pipeliner is told about one loop of one warp group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
+
+from tilec.ir.core import Op
+
+NONE: Mapping[Op, int] = MappingProxyType({})
+
+
+class Segment(NamedTuple):
+    """The ops from ``first`` to ``last`` of a step are turn ``index`` of the chain."""
+
+    index: int
+    first: Op
+    last: Op
+
+
+@dataclass(frozen=True)
+class Turns:
+    """This group's turns in each step, in the step's order; a round of the chain has ``of`` turns."""
+
+    chain: str
+    of: int
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class LoopPlan:
+    """Stage and order of the ops of a loop body that cost something.
+
+    In step T the group runs each op of ``order``, in this order, for iteration T - stage.
+    ``stage`` has the same ops; only differences count. ``in_flight``: for a product that
+    adds to its own last result, how many of its instances may run at once (default 1).
+    The wait for instance i then stands at the end of the step of instance i + in_flight - 1,
+    and the slots that it reads are held until then.
+    """
+
+    stage: Mapping[Op, int]
+    order: tuple[Op, ...]
+    in_flight: Mapping[Op, int] = field(default_factory=lambda: NONE)
+    turns: Turns | None = None
+
+    @property
+    def stages(self) -> int:
+        """How many iterations a step works on."""
+        return max(self.stage.values(), default=0) - min(self.stage.values(), default=0) + 1

@@ -1,0 +1,201 @@
+"""One step of the steady state: what runs, waits, is given back, and whose turn it is.
+
+A step in which iteration 0 of stage 0 runs is step 0. Items of stage s work on iteration
+T - s in step T; waits and releases have stages too, which may lie beyond those of the ops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from tilec.ir.core import Op, Value
+from tilec.ir.types import ArefType, TileType
+from tilec.passes.rewrite import where
+from tilec.passes.schedule.modulo_body import Body, Leaf, is_product, reads
+from tilec.passes.schedule.modulo_line import Line
+from tilec.passes.schedule.modulo_plan import LoopPlan, Turns
+
+Kind = Literal["op", "wait", "release", "get", "enter", "exit"]
+RANK: dict[Kind, int] = {"op": 0, "wait": 1, "release": 2, "get": 3, "enter": 4, "exit": 5}
+Access = tuple[Value, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """``op``: the op; the product to wait for; the release or get. ``access``: what a wait passes on,
+    as a value and the iterations since."""
+
+    kind: Kind
+    stage: int
+    op: Op
+    access: Access | None = None
+    turn: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """``stages`` is that of the ops alone."""
+
+    items: tuple[Item, ...]
+    stages: int
+    turns: Turns | None = None
+
+    @cached_property
+    def place(self) -> dict[Item, int]:
+        return {item: i for i, item in enumerate(self.items)}
+
+    @cached_property
+    def products(self) -> list[Item]:
+        return [i for i in self.items if i.kind == "op" and is_product(i.op)]
+
+    def of(self, kind: Kind) -> list[Item]:
+        return [i for i in self.items if i.kind == kind]
+
+    def get_of(self, release: Item) -> Item:
+        """The get of the slot that a release gives back."""
+        return next(i for i in self.of("get") if i.op.args[0] is release.op.args[0])
+
+    def held(self, release: Item) -> int:
+        """Slots of the ring that are held at most, just after a get."""
+        get = self.get_of(release)
+        later = self.place[release] > self.place[get]
+        return release.stage - get.stage + later
+
+
+@dataclass
+class _Slots:
+    """Where items go: before or after an op, or at the end (None)."""
+
+    before: dict[Op | None, list[Item]] = field(default_factory=dict)
+    after: dict[Op, list[Item]] = field(default_factory=dict)
+
+    def flat(self, line: Line) -> tuple[Item, ...]:
+        items: list[Item] = []
+        for op in line.order:
+            items += sorted(self.before.get(op, []), key=lambda i: RANK[i.kind])
+            items.append(Item("op", line.stage[op], op))
+            items += sorted(self.after.get(op, []), key=lambda i: RANK[i.kind])
+        return (*items, *sorted(self.before.get(None, []), key=lambda i: RANK[i.kind]))
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A moment: in step ``stage``, before or after ``op``; None is the end of the step."""
+
+    stage: int
+    op: Op | None
+    after: bool = False
+
+    def key(self, line: Line) -> tuple[int, float, bool]:
+        place = float("inf") if self.op is None else line.place[self.op]
+        return self.stage, place, self.after
+
+
+def step_of(body: Body, line: Line, plan: LoopPlan) -> Step | str:
+    """The step with its waits as late, and its gets too, as their readers allow."""
+    slots = _Slots()
+    waits = {op: wait_of(body, line, op, plan.in_flight.get(op, 1)) for op in line.order if is_product(op)}
+    for product, (spot, access) in waits.items():
+        _put(slots, spot, Item("wait", spot.stage, product, access))
+    reason = _place_rings(body, line, {p: spot for p, (spot, _) in waits.items()}, slots)
+    if reason is None and plan.turns is not None:
+        reason = _place_turns(line, plan.turns, slots)
+    if reason is not None:
+        return reason
+    step = Step(slots.flat(line), line.stages, plan.turns)
+    return _why_not_deep(step) or step
+
+
+def _put(slots: _Slots, spot: Spot, item: Item) -> None:
+    if spot.after and spot.op is not None:
+        slots.after.setdefault(spot.op, []).append(item)
+    else:
+        slots.before.setdefault(spot.op, []).append(item)
+
+
+def wait_of(body: Body, line: Line, product: Op, in_flight: int) -> tuple[Spot, Access | None]:
+    """When to wait for a product, and which value the wait passes on.
+
+    Before the first reader of its result, if that is in the same step, or in the next one
+    and the next product's registers are not needed before. Else at the end of its step.
+    A product that only feeds another's accumulator is not waited for on that account:
+    what counts is that its operands are free, ``in_flight`` instances later.
+    """
+    stage, own = line.stage[product], (product.result, 0)
+    users = [(op, i, leaf) for op in line.order for i, leaf in reads(body, op) if leaf.op is product]
+    times = [(line.stage[op] + leaf.distance, line.place[op]) for op, _, leaf in users]
+    again = stage + 1, line.place[product]
+    if len(users) == 1 and _feeds_accumulator(*users[0]) and times[0] <= again:
+        return Spot(stage + (in_flight - 1 if _in_memory(product) else 0), None), None
+    end = Spot(stage, None), own
+    if not users:
+        return end
+    first = min(times)
+    spot = Spot(first[0], line.order[first[1]])
+    if first[0] == stage:
+        return spot, own
+    names = {leaf.param for _, _, leaf in users}
+    if max(times) > again or not _in_memory(product):
+        return end
+    if first[0] < line.stages:
+        return spot, own
+    (param, *others) = names
+    return end if others or param is None else (spot, (param, 1))
+
+
+def _feeds_accumulator(op: Op, operand: int, leaf: Leaf) -> bool:
+    return leaf.direct and operand == 2 and is_product(op)
+
+
+def _in_memory(product: Op) -> bool:
+    """The first operand lies in shared memory, not in registers that the next instance writes."""
+    t = product.args[0].type
+    return isinstance(t, TileType) and t.space == "smem"
+
+
+def _place_rings(body: Body, line: Line, waits: dict[Op, Spot], slots: _Slots) -> str | None:
+    """Each get before its first reader, each release when the last one has read."""
+    releases = {op.args[0]: op for op in body.ops if op.name == "aref.release"}
+    gets = [op for op in body.ops if op.name == "aref.get"]
+    if set(releases) != {g.args[0] for g in gets}:
+        return f"{where(body.loop)}: an iteration does not give back the slots that it takes"
+    for get in gets:
+        readers = [op for op in line.order if any(leaf.op is get for _, leaf in reads(body, op))]
+        stages = {line.stage[op] for op in readers}
+        if len(stages) != 1:
+            what = "is read by no op" if not stages else "is read in several stages"
+            return f"{where(get)}: the slot of {get.args[0].hint or 'a ring'} {what}"
+        (stage,) = stages
+        _put(slots, Spot(stage, readers[0]), Item("get", stage, get))
+        done = [waits[op] if op in waits else Spot(stage, op, after=True) for op in readers]
+        last = max(done, key=lambda s: s.key(line))
+        _put(slots, last, Item("release", last.stage, releases[get.args[0]]))
+    return None
+
+
+def _place_turns(line: Line, turns: Turns, slots: _Slots) -> str | None:
+    ends = [line.place.get(op, -1) for s in turns.segments for op in (s.first, s.last)]
+    indices = [s.index for s in turns.segments]
+    if -1 in ends or ends != sorted(ends) or len(set(ends[1::2])) != len(indices):
+        return f"the turns of {turns.chain} overlap, or begin or end at an op that the plan does not have"
+    if indices != sorted(set(indices)) or not all(0 <= i < turns.of for i in indices):
+        return f"turns {indices} of {turns.chain} are not ascending numbers below {turns.of}"
+    for s in turns.segments:
+        _put(slots, Spot(0, s.first), Item("enter", 0, s.first, turn=s.index))
+        _put(slots, Spot(0, s.last, after=True), Item("exit", 0, s.last, turn=s.index))
+    return None
+
+
+def _why_not_deep(step: Step) -> str | None:
+    """A ring with fewer slots than the group wants to hold."""
+    for release in step.of("release"):
+        ring = release.op.args[0]
+        depth = ring.type.depth if isinstance(ring.type, ArefType) else None
+        if depth is not None and step.held(release) > depth:
+            name = ring.hint or "a ring"
+            return (
+                f"{where(release.op)}: the plan holds {step.held(release)} slots of {name}, which has {depth}"
+            )
+    return None
