@@ -1,0 +1,36 @@
+"""H100 SXM, sm_90a."""
+
+from __future__ import annotations
+
+from tilec.passes.schedule.machines.table import SHARED, Copy, Host, Machine, Product
+
+_WGMMA = ((17, 0.25), (1, 0.5))
+
+H100 = Machine(
+    name="sm_90a",
+    device="H100",
+    units=(("TC", 1), ("FMA", 1), ("ALU", 1), ("XU", 1), ("LSU", 1), ("TMA", 1)),
+    lanes=(("FMA", 128), ("ALU", 64), ("XU", 16), ("LSU", 32)),
+    latency=(("FMA", 4), ("ALU", 4), ("XU", 16), ("LSU", 29)),
+    product=Product(64, _WGMMA, _WGMMA, 46, True),
+    warp_product=Product(16, ((0, 1.565 / 8),), ((0, 1.565 / 8),), 25, False),
+    copy=Copy("TMA", 64, 1000, 32, 420),
+    host=Host(132, 1.83, 3000),
+    issue=32,
+    smem=232448,
+    global_latency=640,
+    sources=(
+        ("units", "two warpgroups share one queue of tensor cores: flash-vla hardware-unit-test/sm90"),
+        ("lanes", "XLA cuda_core_info_table.cc (FMA); b300_clean (ALU, LSU lanes); FlashAttention-4 (XU)"),
+        ("latency", "stall counts in ptxas 13 output: 4; MUFU 8 + 8 for 32 lanes; LDS: arXiv 2402.13499"),
+        ("product", "m64nNk16 18.9 ... 129.3 cycles for N 8 ... 256, 46 to drain: flash-vla, within 1.5 %"),
+        ("warp_product", "m16n8k16 every 6.26 cycles per warp, latency 25.1: flash-vla"),
+        ("copy", "a box 595 ns, 248 ns a turn: flash-vla, at 1.7 GHz [C]; 64 B per clock, issue 32 [C]"),
+        ("host", "132 SMs: XLA; 1.83 GHz and 3000 GB/s: FlashAttention-4, flash-vla"),
+        ("issue", "four wgmma and their fences: 32 [C]"),
+        ("smem", "227 KiB: CUDA programming guide, compute capability 9.0"),
+        ("global_latency", "LDG from DRAM 638 cycles: HPMLL/NVIDIA-Hopper-Benchmark ded6f57 (H800)"),
+        ("reg_limit", "beside a producer of 24 two warpgroups can have 240 each, no more [C]"),
+        *SHARED,
+    ),
+)  # fmt: skip
