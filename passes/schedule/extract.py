@@ -1,0 +1,273 @@
+"""AREF kernel -> one `Problem` for each of its loops that fill a ring.
+
+The ops of the loop body that cost something become nodes (`body.py`), values become
+edges, rings become buffers. Registers are counted per thread of a node's warps; an
+elementwise op overwrites an operand that nothing reads after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+
+from tilec.ir.core import Kernel, Op, Value, walk
+from tilec.ir.ops import opdef
+from tilec.ir.types import ArefType
+from tilec.passes.schedule import model
+from tilec.passes.schedule.body import Body, reads
+from tilec.passes.schedule.costs import Cost, cost, product_cycles
+from tilec.passes.schedule.live import Registers
+from tilec.passes.schedule.machines import Machine, limits
+from tilec.passes.schedule.model import Buffer, Edge, Hint, Problem, Reader, Segment
+
+WARPGROUP = 4
+
+
+@dataclass(frozen=True, eq=False)
+class LoopProblem:
+    """A loop of a kernel and its problem; ``nodes`` has the IR ops of each op id, in program order."""
+
+    loop: Op
+    problem: Problem
+    nodes: dict[str, tuple[Op, ...]]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the author asked for; ``warps`` run each part of the kernel, ``parts`` are its sub-tiles."""
+
+    stages: int | None = None
+    groups: int | None = None
+    warps: int = WARPGROUP
+    parts: int = 1
+    smem_reserved: int = 0
+
+
+def loop_problems(kernel: Kernel, machine: Machine, wishes: Wishes = Wishes()) -> tuple[LoopProblem, ...]:
+    """The problem of each innermost ring loop, in program order.
+
+    Loops have rings of their own; each leaves the others one slot per ring.
+    """
+    loops = ring_loops(kernel)
+    least = [sum(t.slot_bytes for t in _filled(loop)) for loop in loops]
+    once = sum(t.slot_bytes for t in _ring_types(kernel)) - sum(least)
+    found = []
+    for number, loop in enumerate(loops):
+        others = once + sum(least) - least[number] + wishes.smem_reserved
+        extractor = _Extractor(kernel, loop, machine, replace(wishes, smem_reserved=others))
+        found.append(extractor.result(f"{kernel.name} loop {number}"))
+    return tuple(found)
+
+
+def ring_loops(kernel: Kernel) -> list[Op]:
+    """Loops without ring loops inside that fill a ring, in program order."""
+    return [op for op in walk(kernel.body) if op.name in ("for", "while") and _is_innermost(op)]
+
+
+def _is_innermost(loop: Op) -> bool:
+    inner = [op for op in walk(loop.blocks[-1]) if op.name in ("for", "while")]
+    return bool(_puts(loop)) and not any(_puts(op) for op in inner)
+
+
+def _puts(loop: Op) -> list[Op]:
+    return [op for op in walk(loop.blocks[-1]) if op.name == "aref.put"]
+
+
+def _filled(loop: Op) -> list[ArefType]:
+    return [p.args[0].type for p in _puts(loop) if isinstance(p.args[0].type, ArefType)]
+
+
+def _ring_types(kernel: Kernel) -> list[ArefType]:
+    found = [op.result.type for op in walk(kernel.body) if op.name == "aref.new"]
+    return [t for t in found if isinstance(t, ArefType)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Extractor:
+    kernel: Kernel
+    loop: Op
+    machine: Machine
+    wishes: Wishes
+    names: dict[Op, str] = field(default_factory=dict)
+
+    @cached_property
+    def body(self) -> Body:
+        copies = {load: p for p in _puts(self.loop) for load in self._loads_of(p)}
+        costs = {op: self._cost(op, op in copies) for op in self.loop.blocks[-1].ops if _may_cost(op)}
+        return Body(self.loop, {op: c for op, c in costs.items() if c.reserve}, copies)
+
+    @cached_property
+    def live(self) -> Registers:
+        return Registers(self.body, self.wishes.warps)
+
+    def _loads_of(self, put: Op) -> list[Op]:
+        tiles = set(put.args[1:])
+        return [op for op in self.loop.blocks[-1].ops if not tiles.isdisjoint(op.results)]
+
+    def _cost(self, op: Op, copied: bool) -> Cost:
+        return cost(op, self.machine, warps=self.wishes.warps, through_ring=copied)
+
+    def result(self, name: str) -> LoopProblem:
+        leads = list(self.body.members)
+        for lead in leads:
+            self.names[lead] = self._name(lead)
+        ops = tuple(self._op(lead) for lead in leads)
+        edges = _merged([*self._value_edges(), *self._effect_edges(), *self._kept_edges()])
+        limit = limits(self.machine, smem=self.wishes.smem_reserved)
+        problem = Problem(
+            name, ops, edges, tuple(self._buffers()), limit, 1 + self.wishes.parts,
+            tuple(self._hints()), _loc(self.loop),
+        )  # fmt: skip
+        return LoopProblem(self.loop, problem, {self.names[n]: m for n, m in self.body.members.items()})
+
+    def _name(self, lead: Op) -> str:
+        """The op and its line; ops of one name and line are told apart by letters."""
+        base = f"{_short(lead)}.{lead.loc.line}"
+        taken = set(self.names.values())
+        return next(n for n in (base, *(f"{base}{c}" for c in _letters())) if n not in taken)
+
+    def _op(self, lead: Op) -> model.Op:
+        members = self.body.members[lead]
+        total = chain([self.body.costs[m] for m in members], parallel=lead.name == "aref.put")
+        stream = lead.name == "aref.put"
+        return model.Op(
+            self.names[lead], total.reserve, total.cyc, self.live.held.get(lead, 0),
+            self.live.pinned.get(lead, 0), 1 if stream else self.wishes.warps, stream, None, _loc(lead),
+        )  # fmt: skip
+
+    def latency(self, lead: Op) -> int:
+        """Cycles from the issue of a node until its result can be used."""
+        members = self.body.members[lead]
+        return chain([self.body.costs[m] for m in members], parallel=lead.name == "aref.put").latency
+
+    # -- edges
+
+    def _value_edges(self) -> Iterator[Edge]:
+        for lead in self.body.members:
+            for member in self.body.members[lead]:
+                for place, value in enumerate(reads(member)):
+                    yield from self._edges_of(lead, member, place, value)
+
+    def _edges_of(self, lead: Op, member: Op, place: int, value: Value) -> Iterator[Edge]:
+        for source, distance in self.body.sources(value):
+            if source is lead and not distance:
+                continue
+            if source.name == member.name == "dot" and place == 2:
+                yield self._edge(source, lead, product_cycles(source, self.machine), distance, mem="ord")
+                continue
+            smem = source.name == "aref.put"
+            waits = smem or source.name == "dot"
+            rd = self.latency(lead) if lead.name == "dot" else self.body.costs[member].cyc
+            yield self._edge(
+                source, lead, self.latency(source), distance,
+                mem="smem" if smem else "reg", blocking=waits, rd=rd, same=not smem,
+            )  # fmt: skip
+
+    def _kept_edges(self) -> Iterator[Edge]:
+        """The registers of an overwritten result are held until the readers of the new value are done."""
+        for lead, root in self.live.in_place.items():
+            for e in list(self._value_edges()):
+                if e.src == self.names[lead] and e.mem == "reg":
+                    yield self._edge(
+                        root, self._by_name[e.dst], self.latency(root), e.delta, rd=e.rd, same=True,
+                        blocking=root.name == "dot",
+                    )  # fmt: skip
+
+    @cached_property
+    def _by_name(self) -> dict[str, Op]:
+        return {name: lead for lead, name in self.names.items()}
+
+    def _effect_edges(self) -> Iterator[Edge]:
+        """Writes to memory, and reads of what is written, stay in program order, also across iterations."""
+        written = {op.args[0] for op in walk(self.loop.blocks[-1]) if opdef(op.name).effect == "write"}
+        acting = [n for n, members in self.body.members.items() if _touches(members, written)]
+        pairs = [(a, b, 0) for a, b in pairwise(acting)]
+        if len(acting) > 1:
+            pairs.append((acting[-1], acting[0], 1))
+        for a, b, distance in pairs:
+            yield self._edge(a, b, 1, distance, mem="ord", same=True)
+
+    def _edge(
+        self, src: Op, dst: Op, d: int, delta: int, *, mem: model.Memory = "reg", blocking: bool = False,
+        rd: int = 0, same: bool = False,
+    ) -> Edge:  # fmt: skip
+        names = self.names
+        return Edge(names[src], names[dst], max(1, d), delta, mem, blocking, rd, same, _loc(dst))
+
+    # -- rings and wishes
+
+    def _buffers(self) -> Iterator[Buffer]:
+        for put in self.body.puts:
+            if put in self.names:
+                ring = put.args[0]
+                kind = ring.type
+                readers = tuple(Reader(self.names[r], self.latency(r)) for r in self.body.ring_readers(ring))
+                size = kind.slot_bytes if isinstance(kind, ArefType) else 0
+                yield Buffer(
+                    ring.hint, "smem", size, self.names[put], readers, self.machine.max_depth, loc=_loc(put)
+                )
+
+    def _hints(self) -> Iterator[Hint]:
+        own = self.loop.attrs.get("stages")
+        stages = self.wishes.stages if own is None else own
+        if stages is not None:
+            yield Hint("stages", "stages", max(stages, 1), (), _loc(self.loop))
+        if self.wishes.groups is not None:
+            yield Hint("num_warps", "groups", self.wishes.groups, (), _loc(self.loop))
+
+
+def chain(costs: list[Cost], parallel: bool = False) -> Cost:
+    """Ops one after the other as one; with ``parallel`` copies that share one barrier.
+
+    Each unit is held from the first issue on, for the sum of what the ops hold: within a
+    node the order of units is left to the assembler.
+    """
+    held: dict[str, int] = {}
+    at = cycles = latency = 0
+    for c in costs:
+        for s in c.reserve:
+            held[s.unit] = held.get(s.unit, 0) + s.length
+        latency = max(latency, at + c.latency)
+        cycles += c.cyc
+        at += max((s.length for s in c.reserve), default=0) if parallel else c.cyc
+    return Cost(tuple(Segment(unit, 0, length) for unit, length in held.items()), cycles, latency)
+
+
+def _merged(edges: list[Edge]) -> tuple[Edge, ...]:
+    """Parallel edges of one kind become one, with the longest delay and read; in a fixed order."""
+    best: dict[tuple[str, str, int, str], Edge] = {}
+    for e in edges:
+        key = (e.src, e.dst, e.delta, e.mem)
+        old = best.get(key, e)
+        best[key] = replace(
+            e, d=max(e.d, old.d), rd=max(e.rd, old.rd), blocking=e.blocking or old.blocking,
+            same=e.same or old.same,
+        )  # fmt: skip
+    return tuple(best.values())
+
+
+def _may_cost(op: Op) -> bool:
+    return not op.name.startswith(("aref.", "turn.")) and op.name != "yield"
+
+
+def _touches(members: tuple[Op, ...], written: set[Value]) -> bool:
+    return any(op.args and op.args[0] in written for m in members for op in (m, *_inside(m)))
+
+
+def _inside(op: Op) -> list[Op]:
+    return [o for b in op.blocks for o in walk(b)]
+
+
+def _short(lead: Op) -> str:
+    return f"load {lead.args[0].hint}" if lead.name == "aref.put" else lead.name
+
+
+def _letters() -> Iterator[str]:
+    yield from "bcdefghijklmnopqrstuvwxyz"
+    yield from (str(n) for n in range(2, 10000))
+
+
+def _loc(op: Op) -> str | None:
+    return f"{op.loc.file}:{op.loc.line}" if op.loc.line else None
