@@ -21,6 +21,7 @@ from tilec.backends.ptx.hopper_stage import Place, read
 from tilec.backends.ptx.hopper_store import KEY, StorePlan, drain, only_stored, store, store_plan
 from tilec.backends.ptx.hopper_tma import Pending, offsets
 from tilec.backends.ptx.hopper_views import view_step
+from tilec.backends.ptx.hopper_wait import dot_wait, late_waits, never_true
 from tilec.ir.core import Block, Kernel, Op, Value, uses, walk
 from tilec.ir.errors import ResourceError, UnsupportedError
 from tilec.ir.types import TileType
@@ -38,6 +39,7 @@ class Hopper:
         self.plan = self._allocate()
         self.open: dict[Value, Ring] = {v: Ring(p, self.plan.rings[v]) for v, p in self.rings.items()}
         self.products = Products(kernel, rules["dot"])
+        self.late = late_waits(kernel.body)
         self.alone = False
 
     @property
@@ -50,7 +52,7 @@ class Hopper:
             "aref.release": lambda e, op: hopper_ring.release(e, op, self.open[op.args[0]]),
             "warp_groups": lambda e, op: run_groups(e, op, self),
             "dot": self.products.rule,
-            "dot.wait": _dot_wait,
+            "dot.wait": lambda e, op: dot_wait(e, op, op in self.late),
             "load": self._load,
             "store": self._store,
             "reshape": self._view,
@@ -75,6 +77,8 @@ class Hopper:
                 prepare(e, op)
             if op.name == "aref.release":
                 hopper_ring.arriver(e, self.open[op.args[0]])
+            if op in self.late:
+                never_true(e)
 
     def end(self, e: Emitter, group: str = "main") -> None:
         """At the end of a group."""
@@ -149,13 +153,6 @@ class Hopper:
         fragment = e.fresh(op.result.type)
         read(e, fragment, Place(view.tile, view.base, view.dims))
         e.bind(op.result, fragment)
-
-
-def _dot_wait(e: Emitter, op: Op) -> None:
-    """The values stay in their registers."""
-    e.emit("wgmma.wait_group.sync.aligned", op.attrs["pending"])
-    for arg, result in zip(op.args, op.results, strict=True):
-        e.bind(result, e.take(arg))
 
 
 def _stores(kernel: Kernel) -> dict[Op, StorePlan]:
