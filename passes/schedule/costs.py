@@ -38,10 +38,10 @@ FREE = Cost((), 0, 0)
 # counted in SASS of ptxas 13.5 for sm_90a, made from what backends/ptx emits for float32.
 _WORK: dict[str, tuple[float, float, float]] = {
     "add": (1, 0, 0), "sub": (1, 0, 0), "mul": (1, 0, 0), "fma": (1, 0, 0), "neg": (1, 0, 0),
-    "abs": (1, 0, 0), "exp": (1, 0, 1), "exp2": (0, 0, 1), "log": (3, 1, 1), "log2": (2, 1, 1), "sqrt": (4, 3, 1),
-    "rsqrt": (2, 1, 1), "sin": (4, 0, 2), "cos": (4, 0, 2), "tanh": (14, 4, 2), "sigmoid": (5, 4, 2),
-    "erf": (20, 4, 2), "div": (6, 2, 1), "pow": (4, 16, 4), "mod": (8, 2, 2), "floordiv": (6, 2, 2),
-    "floor": (0, 0, 1), "ceil": (0, 0, 1), "rint": (0, 0, 1),
+    "abs": (1, 0, 0), "exp": (1, 0, 1), "exp2": (0, 0, 1), "log": (3, 1, 1), "log2": (2, 1, 1),
+    "sqrt": (4, 3, 1), "rsqrt": (2, 1, 1), "sin": (4, 0, 2), "cos": (4, 0, 2), "tanh": (14, 4, 2),
+    "sigmoid": (5, 4, 2), "erf": (20, 4, 2), "div": (6, 2, 1), "pow": (4, 16, 4), "mod": (8, 2, 2),
+    "floordiv": (6, 2, 2), "floor": (0, 0, 1), "ceil": (0, 0, 1), "rint": (0, 0, 1),
 }  # fmt: skip
 _INTEGER = {
     "mul": (1.0, 0.0, 0.0),

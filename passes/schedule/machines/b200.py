@@ -24,8 +24,8 @@ B200 = Machine(
         ("units", "as the H100, with tensor memory: cutlass 7107b05 include/cute"),
         ("lanes", "FMA: XLA cuda_core_info_table.cc; ALU, LSU: b300_clean; XU: FlashAttention-4"),
         ("latency", "stall counts in ptxas 13 output, equal to sm_90a; LDS: arXiv 2402.13499"),
-        ("product", "8192 FLOP per clock: XLA; 11 cycles at least: arXiv 2512.02189; chains: a public probe log; "
-                    "128x128x64 is complete after 559 = 4 * 74 + 263 [C]: triton db4666f, NVLatencyModel.cpp"),
+        ("product", "8192 FLOP per clock: XLA; at least 11 cycles: arXiv 2512.02189; chains: public probe; "
+                    "128x128x64 complete after 559 = 4 * 74 + 263 [C]: triton db4666f, NVLatencyModel.cpp"),
         ("warp_product", "about a quarter of the peak: arXiv 2501.12084, FlashGPU-Sim"),
         ("copy", "460 cycles, issue 30: triton db4666f, NVLatencyModel.cpp; rate and turn of the H100 [C]"),
         ("host", "148 SMs: Gluon tutorial 12; 1.85 GHz: FlashAttention-4; 7000 GB/s: TileSight"),
