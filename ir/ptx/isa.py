@@ -10,10 +10,11 @@ from tilec.ir.ptx.forms import Form
 from tilec.ir.ptx.isa_alu import ALU, CONVERT, FLOAT
 from tilec.ir.ptx.isa_async import COPY, MBARRIER, TENSOR
 from tilec.ir.ptx.isa_memory import BARRIER, CONTROL, MEMORY, WARP
+from tilec.ir.ptx.isa_tcgen05 import TCGEN05
 from tilec.ir.ptx.module import Addr, Float, Instruction, Int, Not, Operand, Pair, Reg, Sym, Vec
 
 FORMS: tuple[Form, ...] = (
-    *ALU, *FLOAT, *CONVERT, *MEMORY, *CONTROL, *WARP, *BARRIER, *MBARRIER, *COPY, *TENSOR,
+    *ALU, *FLOAT, *CONVERT, *MEMORY, *CONTROL, *WARP, *BARRIER, *MBARRIER, *COPY, *TENSOR, *TCGEN05,
 )  # fmt: skip
 
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -29,7 +30,12 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "l": (Sym,),
 }
 
-TARGET_VERSION = {"sm_80": (7, 0), "sm_86": (7, 1), "sm_89": (7, 8), "sm_90": (7, 8), "sm_90a": (8, 0)}
+TARGET_VERSION = {
+    "sm_80": (7, 0), "sm_86": (7, 1), "sm_89": (7, 8), "sm_90": (7, 8), "sm_90a": (8, 0), "sm_100": (8, 6),
+    "sm_100a": (8, 6), "sm_100f": (8, 8), "sm_103a": (8, 8), "sm_110a": (9, 0), "sm_120a": (8, 7),
+}  # fmt: skip
+# The targets that share what an "f" target introduced; sm_101 is the old name of sm_110.
+_FAMILIES = {100: (100, 103), 110: (101, 110), 120: (120, 121)}
 
 
 @cache
@@ -57,15 +63,21 @@ def check(instruction: Instruction, target: str, version: tuple[int, int] | None
 
 
 def target_has(target: str, needed: str) -> bool:
-    """Whether code for ``target`` may use what ``needed`` introduced (an "a" target's own
-    instructions are on no other target)."""
-    number, suffix = _split(target)
-    least, kind = _split(needed)
-    return number == least and suffix == "a" if kind == "a" else number >= least
+    """Whether code for ``target`` may use what ``needed`` introduced. Alternatives are divided by
+    bars. What an "a" target introduced is on no other; an "f" target shares it with its family."""
+    return any(_has(*_split(target), *_split(n)) for n in needed.split("|"))
+
+
+def _has(number: int, suffix: str, least: int, kind: str) -> bool:
+    if kind == "a":
+        return number == least and suffix == "a"
+    if kind == "f":
+        return number in _FAMILIES.get(least, (least,)) and suffix in ("a", "f")
+    return number >= least
 
 
 def _split(target: str) -> tuple[int, str]:
-    found = re.match(r"sm_(\d+)(\w*)", target)
+    found = re.match(r"sm_(\d+)([af]?)", target)
     if found is None:
         raise InternalError("X405", f"unknown PTX target {target!r}")
     return int(found[1]), found[2]

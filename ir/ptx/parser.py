@@ -32,7 +32,7 @@ from tilec.ir.ptx.operands import parse_operands
 
 _COMMENT = re.compile(r'"[^"\n]*"|//[^\n]*|/\*.*?\*/', re.S)
 _LABEL = re.compile(r"([\w$%]+)\s*:(?!:)")
-_INSTRUCTION = re.compile(r"(?:@(!?)([\w$%]+)\s+)?([a-z][\w.:]*)\s*(.*)", re.S)
+_INSTRUCTION = re.compile(r"(?:@(!?)([\w$%]+)\s+)?([a-z][\w.:]*(?:\s+\.[\w.:]+)*)\s*(.*)", re.S)
 _LOC = re.compile(r"\.loc\s+(\d+)\s+(\d+)\s+(\d+)\s*(?:,\s*([^\n]*))?")
 _FILE = re.compile(r'\.file\s+(\d+)\s+"([^"]*)"[^\n]*')
 _SECTION = re.compile(r"\.section\s+(\S+)\s*\{(.*?)\}", re.S)
@@ -197,7 +197,8 @@ class _Parser:
             raise self.fail(f"cannot read {text!r}")
         pred = Pred(Reg(found[2]), found[1] == "!") if found[2] else None
         try:
-            made = Instruction(found[3], parse_operands(found[4]), pred, loc=self.loc, line=line)
+            opcode = "".join(found[3].split())
+            made = Instruction(opcode, parse_operands(found[4]), pred, loc=self.loc, line=line)
             if self.checked:
                 check(made, self.target)
         except TilecError as error:

@@ -17,12 +17,14 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Format:
-    """A binary float format. ``finite`` formats have no infinity (e4m3: only NaN)."""
+    """A binary float format. ``finite`` formats have no infinity: their top exponent holds numbers,
+    but for one NaN (``nan``)."""
 
     bits: int
     exponent: int
     mantissa: int
     finite: bool = False
+    nan: bool = True
 
     @property
     def bias(self) -> int:
@@ -32,7 +34,8 @@ class Format:
     def largest(self) -> float:
         """The largest finite value."""
         if self.finite:
-            return float((2 - 2.0 ** (1 - self.mantissa)) * 2.0 ** (2**self.exponent - 1 - self.bias))
+            below = 2.0 ** ((1 if self.nan else 0) - self.mantissa)
+            return float((2 - below) * 2.0 ** (2**self.exponent - 1 - self.bias))
         return float((2 - 2.0**-self.mantissa) * 2.0**self.bias)
 
 
@@ -43,6 +46,9 @@ FORMATS = {
     "tf32": Format(32, 8, 10),
     "e4m3": Format(8, 4, 3, finite=True),
     "e5m2": Format(8, 5, 2),
+    "e2m3": Format(6, 2, 3, finite=True, nan=False),
+    "e3m2": Format(6, 3, 2, finite=True, nan=False),
+    "e2m1": Format(4, 2, 1, finite=True, nan=False),
 }
 
 
@@ -108,20 +114,29 @@ def _encode_small(x: Array, f: Format) -> Array:
 
 
 def _table(fmt: str) -> Array:
+    """Values of all bytes; formats of fewer bits ignore the upper ones."""
     f = FORMATS[fmt]
     raw = np.arange(256)
     exponent, mantissa = (raw >> f.mantissa) & ((1 << f.exponent) - 1), raw & ((1 << f.mantissa) - 1)
     normal = np.ldexp(1.0 + mantissa * 2.0**-f.mantissa, exponent - f.bias)
     value = np.where(exponent == 0, np.ldexp(mantissa * 2.0**-f.mantissa, 1 - f.bias), normal)
     top = exponent == (1 << f.exponent) - 1
-    if f.finite:
-        value = np.where(top & (mantissa == (1 << f.mantissa) - 1), np.nan, value)
-    else:
+    if not f.finite:
         value = np.where(top, np.where(mantissa == 0, np.inf, np.nan), value)
-    return np.where(raw & 128, -value, value).astype(np.float32)
+    elif f.nan:
+        value = np.where(top & (mantissa == (1 << f.mantissa) - 1), np.nan, value)
+    return np.where(raw >> (f.bits - 1) & 1, -value, value).astype(np.float32)
 
 
-_SMALL = {fmt: _table(fmt) for fmt in ("e4m3", "e5m2")}
+def _exponents() -> Array:
+    """ue8m0: powers of two, the last code is NaN."""
+    value = np.ldexp(1.0, np.arange(256) - 127)
+    return np.where(np.arange(256) == 255, np.nan, value).astype(np.float32)
+
+
+_SMALL = {fmt: _table(fmt) for fmt in ("e4m3", "e5m2", "e2m3", "e3m2", "e2m1")}
+_SMALL["ue8m0"] = _exponents()
+_SMALL["ue4m3"] = np.abs(_SMALL["e4m3"])
 
 
 def decode(bits: Array, fmt: str) -> Array:

@@ -96,7 +96,7 @@ def test_parameters_are_laid_out_by_size_and_alignment():
         ("add.s32 %r1, %r2, [%r3];", "operands of 'add.s32'"),
         ("ld.shared.b32 %r1, [%r2+%r3];", "offset '%r3'"),
         ("mov.u32 %r1, ^;", "cannot read operand"),
-        ("tcgen05.wait::ld.sync.aligned;", "no instruction 'tcgen05"),
+        ("multimem.red.global.add.f32 [%r1], %r2;", "no instruction 'multimem"),
     ],
 )
 def test_errors_name_the_line(line, message):
