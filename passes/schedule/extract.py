@@ -1,4 +1,4 @@
-"""AREF kernel -> one `Problem` for each of its loops that fill a ring.
+"""AREF kernel -> the `Problem` of a loop that fills a ring.
 
 The ops of the loop body that cost something become nodes (`body.py`), values become
 edges, rings become buffers. Registers are counted per thread of a node's warps; an
@@ -36,29 +36,21 @@ class LoopProblem:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the author asked for; ``warps`` run each part of the kernel, ``parts`` are its sub-tiles."""
+    """What the author asked for; ``warps`` run each part of the kernel, ``parts`` are its sub-tiles.
+
+    ``smem_reserved``: bytes of shared memory that the loop's rings cannot have.
+    """
 
     stages: int | None = None
-    groups: int | None = None
     warps: int = WARPGROUP
     parts: int = 1
     smem_reserved: int = 0
 
 
-def loop_problems(kernel: Kernel, machine: Machine, wishes: Wishes = Wishes()) -> tuple[LoopProblem, ...]:
-    """The problem of each innermost ring loop, in program order.
-
-    Loops have rings of their own; each leaves the others one slot per ring.
-    """
-    loops = ring_loops(kernel)
-    least = [sum(t.slot_bytes for t in _filled(loop)) for loop in loops]
-    once = sum(t.slot_bytes for t in _ring_types(kernel)) - sum(least)
-    found = []
-    for number, loop in enumerate(loops):
-        others = once + sum(least) - least[number] + wishes.smem_reserved
-        extractor = _Extractor(kernel, loop, machine, replace(wishes, smem_reserved=others))
-        found.append(extractor.result(f"{kernel.name} loop {number}"))
-    return tuple(found)
+def loop_problem(kernel: Kernel, number: int, machine: Machine, wishes: Wishes = Wishes()) -> LoopProblem:
+    """The problem of the kernel's ring loop ``number``, as `ring_loops` counts them."""
+    loop = ring_loops(kernel)[number]
+    return _Extractor(kernel, loop, machine, wishes).result(f"{kernel.name} loop {number}")
 
 
 def ring_loops(kernel: Kernel) -> list[Op]:
@@ -73,15 +65,6 @@ def _is_innermost(loop: Op) -> bool:
 
 def _puts(loop: Op) -> list[Op]:
     return [op for op in walk(loop.blocks[-1]) if op.name == "aref.put"]
-
-
-def _filled(loop: Op) -> list[ArefType]:
-    return [p.args[0].type for p in _puts(loop) if isinstance(p.args[0].type, ArefType)]
-
-
-def _ring_types(kernel: Kernel) -> list[ArefType]:
-    found = [op.result.type for op in walk(kernel.body) if op.name == "aref.new"]
-    return [t for t in found if isinstance(t, ArefType)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,17 +188,18 @@ class _Extractor:
                 kind = ring.type
                 readers = tuple(Reader(self.names[r], self.latency(r)) for r in self.body.ring_readers(ring))
                 size = kind.slot_bytes if isinstance(kind, ArefType) else 0
-                yield Buffer(
-                    ring.hint, "smem", size, self.names[put], readers, self.machine.max_depth, loc=_loc(put)
-                )
+                most = max(self.machine.max_depth, self.stages or 1)
+                yield Buffer(ring.hint, "smem", size, self.names[put], readers, most, loc=_loc(put))
+
+    @property
+    def stages(self) -> int | None:
+        """The author's depth: that of the loop, or of the kernel."""
+        own = self.loop.attrs.get("stages")
+        return self.wishes.stages if own is None else max(own, 1)
 
     def _hints(self) -> Iterator[Hint]:
-        own = self.loop.attrs.get("stages")
-        stages = self.wishes.stages if own is None else own
-        if stages is not None:
-            yield Hint("stages", "stages", max(stages, 1), (), _loc(self.loop))
-        if self.wishes.groups is not None:
-            yield Hint("num_warps", "groups", self.wishes.groups, (), _loc(self.loop))
+        if self.stages is not None:
+            yield Hint("stages", "stages", self.stages, (), _loc(self.loop))
 
 
 def chain(costs: list[Cost], parallel: bool = False) -> Cost:
