@@ -16,6 +16,7 @@ CODE = re.compile(r"[DEINRSTUVWX]\d{1,3}")
 # Functions and methods (with a dot) that make an error or a report, and of which class.
 MAKERS = {
     "fault": "EmulatorError", ".fault": "InternalError", "Fault": "InternalError", ".report": "Report",
+    "Race": "Report",
     ".error": "TilecSyntaxError", "syntax_error": "TilecSyntaxError",
     "MissingAttributeError": "TilecValueError", "MissingStageError": "TilecValueError",
 }  # fmt: skip

@@ -10,12 +10,10 @@ from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.spaces import (
-    FLYING,
     GLOBAL_BASE,
     PARAM_WINDOW,
     RANK_SHIFT,
     SHARED_WINDOW,
-    UNSET,
     require_aligned,
     typed_index,
 )
@@ -26,7 +24,25 @@ if TYPE_CHECKING:
 
 
 def load(s: Strand, space: str, address: Array, size: int, count: int, inst: Instruction) -> Array:
-    """Raw unsigned values: shape (n,), or (n, count) for a vector."""
+    """An ordinary read. Raw unsigned values: shape (n,), or (n, count) for a vector."""
+    found = fetch(s, space, address, size, count, inst)
+    s.cta.machine.observer.read(s, space, address, size * count, inst)
+    return found
+
+
+def store(
+    s: Strand, space: str, address: Array, value: Array, size: int, count: int, inst: Instruction
+) -> None:
+    """An ordinary write of raw unsigned values, of the shape that ``load`` gives."""
+    parts = targets(s, space, address, size, count, inst)
+    s.cta.machine.observer.write(
+        s, space, address, size * count, inst, unchanged=lambda: _equal(parts, value)
+    )
+    _assign(parts, value)
+
+
+def fetch(s: Strand, space: str, address: Array, size: int, count: int, inst: Instruction) -> Array:
+    """``load`` that no checker sees."""
     if space == "global":
         return s.cta.machine.memory.load(address, size, count, inst)
     if space == "shared":
@@ -34,28 +50,56 @@ def load(s: Strand, space: str, address: Array, size: int, count: int, inst: Ins
     if space == "param":
         return _load_param(s, address, size, count, inst)
     out = np.zeros((s.n,) if count == 1 else (s.n, count), np.dtype(f"u{size}"))
-    for part, mask, offset in _spaces(address, inst):
-        out[mask] = load(s.narrow(mask), part, offset, size, count, inst)
+    for part, mask, offset in spaces(address):
+        out[mask] = fetch(s.narrow(mask), part, offset, size, count, inst)
     return out
 
 
-def store(
+def put(
     s: Strand, space: str, address: Array, value: Array, size: int, count: int, inst: Instruction
 ) -> None:
-    """Write raw unsigned values of the shape that ``load`` gives."""
+    """``store`` that no checker sees."""
+    _assign(targets(s, space, address, size, count, inst), value)
+
+
+Target = tuple[Array, Array, Array | None]
+
+
+def targets(s: Strand, space: str, address: Array, size: int, count: int, inst: Instruction) -> list[Target]:
+    """(memory, indices, mask of the addresses or None for all) of a legal write."""
     if space == "global":
-        s.cta.machine.memory.store(address, value, size, count, inst)
-    elif space == "shared":
-        _by_rank_store(s, address, value, size, count, inst)
-    elif space == "param":
+        memory = s.cta.machine.memory
+        return [(memory.data.view(f"u{size}"), memory.index(address, size, count, inst), None)]
+    if space == "shared":
+        return [
+            (cta.shared.view(size), shared_index(cta, offset, size, count, inst), mask)
+            for cta, mask, offset in ranks(s, address)
+        ]
+    if space == "param":
         raise fault("D412", "parameters cannot be written", inst)
-    else:
-        for part, mask, offset in _spaces(address, inst):
-            store(s.narrow(mask), part, offset, value[mask], size, count, inst)
+    found: list[Target] = []
+    for part, mask, offset in spaces(address):
+        for view, index, inner in targets(s.narrow(mask), part, offset, size, count, inst):
+            found.append((view, index, mask if inner is None else np.flatnonzero(mask)[inner]))
+    return found
 
 
-def _spaces(address: Array, inst: Instruction) -> list[tuple[str, Array, Array]]:
-    """Generic addresses by the window they lie in."""
+def _assign(parts: list[Target], value: Array) -> None:
+    for view, index, mask in parts:
+        view[index] = value if mask is None else value[mask]
+
+
+def _equal(parts: list[Target], value: Array) -> Array:
+    """For which addresses memory holds the value already."""
+    same = np.zeros(len(value), bool)
+    for view, index, mask in parts:
+        equal = view[index] == (value if mask is None else value[mask])
+        same[slice(None) if mask is None else mask] = equal if equal.ndim == 1 else equal.all(axis=1)
+    return same
+
+
+def spaces(address: Array) -> list[tuple[str, Array, Array]]:
+    """Generic addresses by the window they lie in: (space, mask, addresses there)."""
     out = []
     shared = (address >= SHARED_WINDOW) & (address < PARAM_WINDOW)
     param = (address >= PARAM_WINDOW) & (address < GLOBAL_BASE)
@@ -103,108 +147,32 @@ def _by_rank_load(s: Strand, address: Array, size: int, count: int, inst: Instru
     return out
 
 
-def _by_rank_store(s: Strand, address: Array, value: Array, size: int, count: int, inst: Instruction) -> None:
-    for cta, mask, offset in ranks(s, address):
-        threads = s.threads if mask is None else s.threads[mask]
-        shared_store(cta, offset, value if mask is None else value[mask], size, count, threads, inst)
-
-
 def shared_load(cta: Cta, offset: Array, size: int, count: int, inst: Instruction) -> Array:
-    """A checked generic-proxy read of shared memory."""
-    memory = cta.shared
-    memory.require(offset, size * count, inst)
-    require_aligned(offset, size * count, inst)
-    index = typed_index(offset, size, count)
-    status = memory.status.view(f"u{size}")[index]
-    if status.any():
-        report_status(cta, status, inst)
-    result: Array = memory.view(size)[index]
+    """A read of shared memory, inside and aligned."""
+    result: Array = cta.shared.view(size)[shared_index(cta, offset, size, count, inst)]
     return result
 
 
-def report_status(cta: Cta, status: Array, inst: Instruction) -> None:
-    """E3 or W24 for a read of bytes that are in flight or were never written."""
-    flat = np.ascontiguousarray(status).view(np.uint8)
-    if (flat & FLYING).any():
-        cta.report("E3", "shared memory is read while an asynchronous copy into it is in flight", inst)
-    elif (flat & UNSET).any():
-        cta.report("W24", "shared memory is read that nothing has written", inst)
-
-
-def shared_store(cta: Cta, offset: Array, value: Array, size: int, count: int, threads: Array,
-                 inst: Instruction) -> None:  # fmt: skip
-    """A checked generic-proxy write of shared memory."""
-    memory = cta.shared
-    memory.require(offset, size * count, inst)
+def shared_index(cta: Cta, offset: Array, size: int, count: int, inst: Instruction) -> Array:
+    """Indices into shared memory of legal accesses."""
+    cta.shared.require(offset, size * count, inst)
     require_aligned(offset, size * count, inst)
-    index = typed_index(offset, size, count)
-    status = memory.status.view(f"u{size}")
-    granule = (offset >> np.uint64(4)).astype(np.intp)
-    if memory.busy and memory.readers[granule].any():
-        report_busy(cta, inst)
-    memory.view(size)[index] = value
-    status[index] = 0
-    memory.writer[granule] = threads >> 5
-    memory.written[granule] = cta.machine.now
-    memory.unfenced = True
+    return typed_index(offset, size, count)
 
 
-def report_busy(cta: Cta, inst: Instruction) -> None:
-    cta.report("E4", "shared memory is overwritten while an asynchronous operation may still read it", inst)
-
-
-def bulk_write(cta: Cta, start: int, data: Array, inst: Instruction, units: Array | None = None) -> None:
-    """A write of 16-byte units through the async proxy, at once, permuted by ``units``."""
+def bulk_write(cta: Cta, start: int, data: Array, units: Array | None = None) -> None:
+    """A write of 16-byte units, permuted by ``units``."""
     memory = cta.shared
-    place = memory.granules(start, len(data))
-    if memory.busy and memory.readers[place].any():
-        report_busy(cta, inst)
     if units is None:
         memory.data[start : start + len(data)] = data
     else:
         memory.data.reshape(-1, 16)[units] = data.reshape(-1, 16)
-    memory.status[start : start + len(data)] = 0
-    memory.written[place] = -1
 
 
-def bulk_read(cta: Cta, start: int, size: int, inst: Instruction, units: Array | None = None) -> Array:
-    """A read through the async proxy."""
-    check_async_read(cta, cta.shared.granules(start, size), inst)
+def bulk_read(cta: Cta, start: int, size: int, units: Array | None = None) -> Array:
+    """A read of 16-byte units, permuted by ``units``."""
     memory = cta.shared
     if units is None:
         return memory.data[start : start + size].copy()
     result: Array = memory.data.reshape(-1, 16)[units].ravel()
     return result
-
-
-def check_async_read(cta: Cta, granules: slice | Array, inst: Instruction) -> None:
-    """E1 and E3: what the async proxy reads must be fenced and landed."""
-    memory = cta.shared
-    if memory.unfenced and (memory.written[granules] >= 0).any():
-        text = "shared memory written by ordinary stores is read by the async proxy without fence.proxy.async"
-        cta.report("E1", text, inst)
-    status = memory.status.reshape(-1, 16)[granules]
-    if status.any():
-        report_status(cta, status, inst)
-
-
-def claim_read(cta: Cta, granules: slice | Array) -> None:
-    """Asynchronous reads of these granules (each named once) have been issued."""
-    cta.shared.readers[granules] += 1
-    cta.shared.busy += 1
-
-
-def drop_read(cta: Cta, granules: slice | Array) -> None:
-    cta.shared.readers[granules] -= 1
-    cta.shared.busy -= 1
-
-
-def proxy_fence(s: Strand) -> None:
-    """fence.proxy.async: covers what these warps wrote, and what is visible to them."""
-    memory = s.cta.shared
-    if not memory.unfenced:
-        return
-    own = np.isin(memory.writer, s.warps)
-    seen = memory.written < s.cta.synced[s.warps].max()
-    memory.written[own | seen] = -1
-    memory.unfenced = bool((memory.written >= 0).any())

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tilec.ir.ptx.module import Instruction, Int
-from tilec.runtime.emulator.access import proxy_fence
+from tilec.ir.ptx.module import Addr, Instruction, Int
 from tilec.runtime.emulator.alu import Builder, mods
 from tilec.runtime.emulator.cta import NamedBarrier
-from tilec.runtime.emulator.memory import nothing
 from tilec.runtime.emulator.numbers import Array
-from tilec.runtime.emulator.operands import getter, per_thread, setter
+from tilec.runtime.emulator.operands import address, getter, per_thread, setter
 from tilec.runtime.emulator.program import Program, Run
 from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.spaces import PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, WINDOW
@@ -33,7 +31,8 @@ def barrier(inst: Instruction, program: Program) -> Run:
     if parts[0] == "warp":
         return _warp_barrier(inst, program)
     if parts[0] == "cluster":
-        return _cluster_arrive if parts[1] == "arrive" else _cluster_wait
+        act = _cluster_arrive if parts[1] == "arrive" else _cluster_wait
+        return lambda s: act(s, inst)
     kind = next(p for p in parts if p in ("sync", "arrive", "red"))
     return _reduction(inst, program) if kind == "red" else _named(inst, program, kind == "sync")
 
@@ -42,10 +41,7 @@ def _warp_barrier(inst: Instruction, program: Program) -> Run:
     member = getter(program, inst.operands[0], "b32", inst)
 
     def run(s: Strand) -> Wait | None:
-        wait = None if s.whole() else missing(s, member(s))
-        if wait is None:
-            s.cta.mark_synced(s)
-        return wait
+        return None if s.whole() else missing(s, member(s))
 
     return run
 
@@ -60,7 +56,7 @@ def _named(inst: Instruction, program: Program, waits: bool) -> Run:
         joined = [_join(s, w, names, counts, inst) for w in range(len(s.warps))]
         if not waits:
             return None
-        return _until(s, joined, s.cta)
+        return _until(s, joined, inst)
 
     return run
 
@@ -79,12 +75,16 @@ def _join(
         raise fault("E21", f"barrier {number} with {wanted} threads", inst)
     named = cta.named[number]
     generation = named.generation
+    if named.arrived and named.wanted != wanted:
+        text = f"barrier {number} is used for {wanted} threads here, and for {named.wanted} by others"
+        raise fault("E21", text, inst)
+    named.wanted = wanted
+    cta.machine.observer.join(s, int(s.warps[w]), named, inst)
     named.arrived += 32
     if named.arrived > wanted:
         raise fault("E21", f"{named.arrived} threads arrive at barrier {number} for {wanted}", inst)
     if named.arrived == wanted:
-        named.arrived = 0
-        named.generation += 1
+        named.complete()
         _combine(named)
     return named, generation, number
 
@@ -100,18 +100,20 @@ def _combine(named: NamedBarrier) -> None:
         named.votes = []
 
 
-def _until(s: Strand, joined: list[tuple[NamedBarrier, int, int]], cta: Cta) -> Wait | None:
+def _until(s: Strand, joined: list[tuple[NamedBarrier, int, int]], inst: Instruction) -> Wait | None:
     """A wait until the barriers that the warps joined complete."""
-    warp = np.searchsorted(s.warps, s.threads >> 5)
+    warp, observer = np.searchsorted(s.warps, s.threads >> 5), s.cta.machine.observer
     passed = np.array([b.generation > g for b, g, _ in joined])[warp]
-    cta.mark_synced(s)
+    if passed.any():
+        gone = s if passed.all() else s.narrow(passed)
+        observer.passed(gone, [b for b, g, _ in joined if b.generation > g], inst)
     if passed.all():
         return None
     waiting = [j for j in joined if j[0].generation <= j[1]]
 
     def ready() -> bool:
         if all(b.generation > g for b, g, _ in waiting):
-            cta.mark_synced(s)
+            observer.passed(s, [b for b, _, _ in waiting], inst)
             return True
         return False
 
@@ -144,7 +146,7 @@ def _reduction(inst: Instruction, program: Program) -> Run:
         named.votes.append(per_thread(s, value(s)).copy())
         counts = per_thread(s, count(s)) if count is not None else None
         joined = [_join(s, w, per_thread(s, name(s)), counts, inst) for w in range(len(s.warps))]
-        wait = _until(s, joined, s.cta)
+        wait = _until(s, joined, inst)
         if wait is None:
             put(s, _REDUCE[operation](named.result))
             return None
@@ -161,23 +163,24 @@ def _reduction(inst: Instruction, program: Program) -> Run:
     return run
 
 
-def _cluster_arrive(s: Strand) -> None:
+def _cluster_arrive(s: Strand, inst: Instruction) -> None:
     machine = s.cta.machine
     named = machine.cluster_ctas[0].named[_CLUSTER]
+    for warp in s.warps.tolist():
+        machine.observer.join(s, warp, named, inst)
     named.arrived += s.n
     if named.arrived == sum(c.alive for c in machine.cluster_ctas):
-        named.arrived = 0
-        named.generation += 1
+        named.complete()
 
 
-def _cluster_wait(s: Strand) -> Wait | None:
+def _cluster_wait(s: Strand, inst: Instruction) -> Wait | None:
     """Waits for the phase in which this warp arrived, which ``quota`` of waits passed counts."""
     named = s.cta.machine.cluster_ctas[0].named[_CLUSTER]
     passed = s.cta.cluster_waits
     goal = int(passed[s.warps].max()) + 1
     if named.generation >= goal:
         passed[s.warps] = goal
-        s.cta.mark_synced(s)
+        s.cta.machine.observer.passed(s, [named], inst)
         return None
     return Wait(
         lambda: named.generation >= goal, lambda: f"waits at the cluster barrier ({named.arrived} arrived)"
@@ -185,10 +188,10 @@ def _cluster_wait(s: Strand) -> Wait | None:
 
 
 def fence(inst: Instruction, program: Program) -> Run:
-    """Only the proxy fence has an effect here: memory is otherwise coherent."""
-    if inst.opcode.startswith("fence.proxy.async"):
-        return proxy_fence
-    return nothing(inst, program)
+    """Memory is coherent here: only a checker takes notice of fences."""
+    addressed = bool(inst.operands) and isinstance(inst.operands[0], Addr)
+    where = address(program, inst.operands[0], inst) if addressed else None
+    return lambda s: s.cta.machine.observer.fence(s, inst, where(s) if where else None)
 
 
 def setmaxnreg(inst: Instruction, program: Program) -> Run:
@@ -247,6 +250,6 @@ def isspacep(inst: Instruction, program: Program) -> Run:
 
 
 TABLE: dict[str, Builder] = {
-    "bar": barrier, "barrier": barrier, "fence": fence, "membar": nothing, "setmaxnreg": setmaxnreg,
+    "bar": barrier, "barrier": barrier, "fence": fence, "membar": fence, "setmaxnreg": setmaxnreg,
     "mapa": mapa, "isspacep": isspacep, "createpolicy": lambda inst, program: lambda s: None,
 }  # fmt: skip

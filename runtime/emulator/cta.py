@@ -11,6 +11,7 @@ import numpy as np
 from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator.asyncops import AsyncOp, Groups
 from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.observe import UNWATCHED, Watch
 from tilec.runtime.emulator.program import CLASS_DTYPE, Program
 from tilec.runtime.emulator.report import Report
 from tilec.runtime.emulator.spaces import RANK_SHIFT, SharedMemory
@@ -30,12 +31,16 @@ class MBarrier:
     pending: int
     phase: int = 0
     tx: int = 0
+    watch: Watch = UNWATCHED
 
     def settle(self) -> None:
         """Complete the phase if nothing is owed."""
         if self.pending == 0 and self.tx == 0:
             self.phase += 1
             self.pending = self.expected
+            self.watch.completed()
+        else:
+            self.watch.settled()
 
     def __str__(self) -> str:
         return f"phase {self.phase}, {self.pending} of {self.expected} arrivals pending, tx {self.tx}"
@@ -43,21 +48,33 @@ class MBarrier:
 
 @dataclass
 class NamedBarrier:
-    """Threads that arrived in this generation, and what they brought for bar.red."""
+    """Threads that arrived in this generation, and what they brought for bar.red. ``clock`` and
+    ``done`` are the checker's: what this generation has released, and the one before."""
 
     arrived: int = 0
+    wanted: int = 0
+    clock: Array | None = None
+    done: Array | None = None
     generation: int = 0
     votes: list[Array] = field(default_factory=list)
     result: Array | None = None
 
+    def complete(self) -> None:
+        """The generation is over."""
+        self.arrived = 0
+        self.generation += 1
+        self.done, self.clock = self.clock, None
+
 
 @dataclass
 class WarpGroup:
-    """wgmma state of a warpgroup: its groups, and register writes that no fence covers."""
+    """wgmma state of a warpgroup: its groups, register writes that no fence covers, the
+    registers of products in flight, and those of them that a wait has left in flight."""
 
     groups: Groups = field(default_factory=Groups)
     unfenced: set[int] = field(default_factory=set)
     flying: dict[int, int] = field(default_factory=dict)
+    skipped: set[int] = field(default_factory=set)
 
 
 class Cta:
@@ -81,7 +98,6 @@ class Cta:
         self.alive = self.size
         warps = -(-self.size // 32)
         self.warp_alive = np.minimum(32, self.size - 32 * np.arange(warps))
-        self.synced = np.full(warps, -1, np.int64)
         self.pool = 0
         self.cluster_waits = np.zeros(warps, np.int64)
         self.quota = np.full(warps, machine.registers)
@@ -94,13 +110,10 @@ class Cta:
 
     def exit(self, strand: Strand) -> None:
         """The threads of a strand are done."""
+        self.machine.observer.exit(strand)
         self.live[strand.threads] = False
         self.alive -= strand.n
         np.subtract.at(self.warp_alive, strand.threads >> 5, 1)
-
-    def mark_synced(self, strand: Strand) -> None:
-        """The strand has passed a synchronisation: writes before now are visible to it."""
-        self.synced[strand.warps] = self.machine.now
 
     def issue(self, op: AsyncOp) -> None:
         self.machine.flight.issue(op)

@@ -48,10 +48,12 @@ def run_ptx(
     seed: int = 0,
     registers: int = 0,
     strict: bool = True,
+    check: bool = True,
 ) -> Outcome:
     """Run an entry. ``params`` is the parameter space (see ``param_layout``), ``smem`` the
     dynamic shared memory in bytes. Results are in ``memory``. ``strict`` raises RaceError at
-    the first report whose code begins with E; DeadlockError and EmulatorError are always raised."""
+    the first report whose code begins with E; DeadlockError and EmulatorError are always raised.
+    ``check=False`` runs without the checker, which is faster and gives no reports."""
     module = parse(text) if isinstance(text, str) else text
     found = module.entry(entry)
     if found is None:
@@ -61,7 +63,7 @@ def run_ptx(
     given = registers or (found.directive("maxnreg") or (0,))[0]
     machine = Machine(
         program, _dim(grid), _dim(block), _dim(cluster), memory, _padded(params, found), shared, mode, seed,
-        given, strict,
+        given, strict, check,
     )  # fmt: skip
     machine.run()
     return Outcome(tuple(machine.reports), machine.now)
@@ -89,6 +91,7 @@ def launch(
     mode: Mode = "eager",
     seed: int = 0,
     strict: bool = True,
+    check: bool = True,
 ) -> Outcome:
     """Run a compiled kernel. ``args`` are the kernel's arguments in order: numpy arrays, which
     are updated in place as the kernel writes them, and scalars."""
@@ -108,7 +111,7 @@ def launch(
         buffer[at : at + len(raw)] = raw
     outcome = run_ptx(
         module, artifact.entry, grid, (artifact.threads, 1, 1), bytes(buffer), memory,
-        smem=artifact.smem_bytes, mode=mode, seed=seed, strict=strict,
+        smem=artifact.smem_bytes, mode=mode, seed=seed, strict=strict, check=check,
     )  # fmt: skip
     for i, span in spans.items():
         if span.flags.writeable:

@@ -9,8 +9,10 @@ import numpy as np
 
 from tilec.ir.errors import DeadlockError, RaceError
 from tilec.runtime.emulator.asyncops import Flight, Mode
+from tilec.runtime.emulator.checker import Checker
 from tilec.runtime.emulator.cta import Cta
 from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.observe import Observer
 from tilec.runtime.emulator.program import Program
 from tilec.runtime.emulator.report import Report, where
 from tilec.runtime.emulator.scheduler import Scheduler
@@ -23,7 +25,8 @@ Dim = tuple[int, int, int]
 @dataclass
 class Machine:
     """``smem`` is all shared memory of a CTA in bytes, ``registers`` those per thread at launch
-    (0: setmaxnreg is not accounted). ``strict`` raises RaceError at the first E report."""
+    (0: setmaxnreg is not accounted). ``strict`` raises RaceError at the first E report;
+    without ``check`` there are no reports."""
 
     program: Program
     grid: Dim
@@ -36,18 +39,22 @@ class Machine:
     seed: int = 0
     registers: int = 0
     strict: bool = True
+    check: bool = True
     now: int = 0
     reports: list[Report] = field(default_factory=list)
+    known: set[tuple[str, int]] = field(default_factory=set)
     cluster_ctas: list[Cta] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
         self.flight = Flight(self.mode, self.rng)
+        self.observer: Observer = Checker(self) if self.check else Observer()
 
     def report(self, report: Report) -> None:
         """Note a finding, once per instruction and code."""
-        if any((r.code, r.line) == (report.code, report.line) for r in self.reports):
+        if (report.code, report.line) in self.known:
             return
+        self.known.add((report.code, report.line))
         self.reports.append(report)
         if self.strict and report.code.startswith("E"):
             raise RaceError(report.code, f"{report.message} at PTX line {report.line}", loc=report.loc)
@@ -64,20 +71,9 @@ class Machine:
         ids = [tuple(o + d for o, d in zip(origin, reversed(delta), strict=True)) for delta in inside]
         self.cluster_ctas = []
         self.cluster_ctas = [Cta(self, (x, y, z), rank) for rank, (x, y, z) in enumerate(ids)]
+        self.observer.begin(self.cluster_ctas)
         Scheduler(self).run()
-        self._check_end()
-
-    def _check_end(self) -> None:
-        last = self.program.code[-1].inst
-        for cta in self.cluster_ctas:
-            unread = [op for groups in cta.bulk.values() for op in groups.all_ops() if op.release]
-            for op in unread:
-                text = f"the kernel ends while {op.text} may still read shared memory"
-                self.report(Report("E18", text, last.line, last.loc))
-            for address, barrier in cta.mbarriers.items():
-                if barrier.tx:
-                    text = f"the mbarrier at {address:#x} ends with {barrier}"
-                    self.report(Report("E8", text, last.line, last.loc))
+        self.observer.end()
         self.flight.drain()
 
     def deadlock(self, strands: list[Strand], reason: str) -> DeadlockError:

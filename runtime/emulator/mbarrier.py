@@ -10,6 +10,7 @@ from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator.alu import Builder, mods
 from tilec.runtime.emulator.cta import MBarrier
 from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.observe import Release
 from tilec.runtime.emulator.operands import Put, address, getter, per_thread, setter
 from tilec.runtime.emulator.program import Program, Run
 from tilec.runtime.emulator.report import fault
@@ -31,9 +32,13 @@ def barrier_at(cta: Cta, place: int, inst: Instruction) -> MBarrier:
     return found
 
 
-def arrive(cta: Cta, place: int, count: int, inst: Instruction, drop: bool = False) -> None:
-    """``count`` arrivals. E9 if more arrive than are expected in this phase."""
+def arrive(
+    cta: Cta, place: int, count: int, inst: Instruction, release: Release = None, drop: bool = False
+) -> None:
+    """``count`` arrivals. E9 if more arrive than are expected in this phase. ``release`` is what
+    the observer gave for the warp."""
     barrier = barrier_at(cta, place, inst)
+    barrier.watch.arrive(release, count, inst)
     if count > barrier.pending:
         raise fault("E9", f"{count} arrivals at the mbarrier at {place:#x}, which has {barrier}", inst)
     barrier.pending -= count
@@ -42,9 +47,10 @@ def arrive(cta: Cta, place: int, count: int, inst: Instruction, drop: bool = Fal
     barrier.settle()
 
 
-def expect_tx(cta: Cta, place: int, size: int, inst: Instruction) -> None:
+def expect_tx(cta: Cta, place: int, size: int, inst: Instruction, release: Release = None) -> None:
     """Raise the number of bytes that the phase waits for; does not complete a phase."""
     barrier = barrier_at(cta, place, inst)
+    barrier.watch.expect(release, size, inst)
     barrier.tx += size
     _check_range(barrier, place, inst)
 
@@ -71,7 +77,7 @@ def _init(inst: Instruction, program: Program) -> Run:
     where, count = address(program, inst.operands[0], inst), getter(program, inst.operands[1], "u32", inst)
 
     def run(s: Strand) -> None:
-        for place, n in zip(where(s), per_thread(s, count(s)), strict=True):
+        for thread, place, n in zip(s.threads, where(s), per_thread(s, count(s)), strict=True):
             offset = int(place)
             if offset % 8:
                 raise fault("D411", f"the mbarrier address {offset:#x} is not a multiple of 8", inst)
@@ -80,8 +86,8 @@ def _init(inst: Instruction, program: Program) -> Run:
             s.cta.shared.require(np.array([offset], np.uint64), 8, inst)
             if offset in s.cta.mbarriers:
                 s.cta.report("E12", f"the mbarrier at {offset:#x} is initialised twice without inval", inst)
-            s.cta.shared.status[offset : offset + 8] = 0
-            s.cta.mbarriers[offset] = MBarrier(int(n), int(n))
+            made = s.cta.mbarriers[offset] = MBarrier(int(n), int(n))
+            made.watch = s.cta.machine.observer.watch(s, int(thread), made, offset, inst)
 
     return run
 
@@ -91,10 +97,24 @@ def _inval(inst: Instruction, program: Program) -> Run:
 
     def run(s: Strand) -> None:
         for place in where(s):
-            barrier_at(s.cta, int(place), inst)
+            barrier_at(s.cta, int(place), inst).watch.invalidate(s, inst)
             del s.cta.mbarriers[int(place)]
 
     return run
+
+
+def _runs(s: Strand, places: Array, values: Array) -> list[tuple[int, int, int, int, int]]:
+    """(warp, place, value, first thread, count) of neighbours in a warp that do the same. They
+    act as one, unless a phase ends among them."""
+    out: list[tuple[int, int, int, int, int]] = []
+    for i, (thread, place, n) in enumerate(
+        zip(s.threads.tolist(), places.tolist(), values.tolist(), strict=True)
+    ):
+        if out and out[-1][:3] == (thread >> 5, place, n):
+            out[-1] = (*out[-1][:4], out[-1][4] + 1)
+        else:
+            out.append((thread >> 5, place, n, i, 1))
+    return out
 
 
 def _arrive(inst: Instruction, program: Program) -> Run:
@@ -104,16 +124,23 @@ def _arrive(inst: Instruction, program: Program) -> Run:
     value = (
         getter(program, inst.operands[2], "u32", inst) if len(inst.operands) > 2 else lambda s: np.uint32(1)
     )
-    expects, drop = "expect_tx" in parts, "arrive_drop" in parts
+    expects, drop, relaxed = "expect_tx" in parts, "arrive_drop" in parts, "relaxed" in parts
 
     def run(s: Strand) -> None:
         places, values = where(s), per_thread(s, value(s))
         phases = np.zeros(s.n, np.uint64)
-        for i, (place, n) in enumerate(zip(places.tolist(), values.tolist(), strict=True)):
-            phases[i] = barrier_at(s.cta, place, inst).phase
-            if expects:
-                expect_tx(s.cta, place, n, inst)
-            arrive(s.cta, place, 1 if expects else n, inst, drop)
+        releases = s.cta.machine.observer.release(s, inst, relaxed)
+        for warp, place, n, first, count in _runs(s, places, values):
+            for at in range(first, first + count):
+                barrier, release = barrier_at(s.cta, place, inst), releases.get(warp)
+                whole = at == first and count * (1 if expects else n) <= barrier.pending
+                step = count if whole else 1
+                phases[at : at + step] = barrier.phase
+                if expects:
+                    expect_tx(s.cta, place, n * step, inst, release)
+                arrive(s.cta, place, step if expects else n * step, inst, release, drop)
+                if whole:
+                    break
         put(s, phases)
 
     return run
@@ -121,11 +148,15 @@ def _arrive(inst: Instruction, program: Program) -> Run:
 
 def _transactions(inst: Instruction, program: Program) -> Run:
     where, size = address(program, inst.operands[0], inst), getter(program, inst.operands[1], "u32", inst)
-    act = complete_tx if mods(inst)[0] == "complete_tx" else expect_tx
+    completes = mods(inst)[0] == "complete_tx"
 
     def run(s: Strand) -> None:
-        for place, n in zip(where(s).tolist(), per_thread(s, size(s)).tolist(), strict=True):
-            act(s.cta, place, n, inst)
+        releases = s.cta.machine.observer.release(s, inst, relaxed=True)
+        for warp, place, n, _, count in _runs(s, where(s), per_thread(s, size(s))):
+            if completes:
+                complete_tx(s.cta, place, n * count, inst)
+            else:
+                expect_tx(s.cta, place, n * count, inst, releases.get(warp))
 
     return run
 
@@ -150,19 +181,33 @@ def _wait(inst: Instruction, program: Program) -> Run:
         done = np.array([over(b, w) for b, w, _ in wants])
         put(s, done)
         if done.any():
-            s.cta.mark_synced(s)
+            _passed(s if done.all() else s.narrow(done), [b for b, w, _ in wants if over(b, w)], inst)
         if done.all():
+            return None
+        open = {(id(b), w): (b, w) for b, w, _ in wants if not over(b, w)}.values()
+        if [b for b, w in open if b.watch.waits(s.narrow(~done), w, parity, inst)]:
+            put(s, np.True_)
             return None
         if not blocks or (s.cta.machine.mode == "random" and s.cta.machine.rng.random() < 0.1):
             return SPIN
         late = s if not done.any() else s.narrow(~done)
-        return _suspended(late, [w for w in wants if not over(w[0], w[1])], put, parity, done)
+        return _suspended(late, [w for w in wants if not over(w[0], w[1])], put, parity, done, inst)
 
     return run
 
 
+def _passed(s: Strand, barriers: list[MBarrier], inst: Instruction) -> None:
+    """Threads have seen their phases end; ``barriers`` has one for each thread."""
+    first = barriers[0]
+    if all(b is first for b in barriers):
+        first.watch.waited(s, inst)
+        return
+    for one in {id(b): b for b in barriers}.values():
+        one.watch.waited(s.narrow(np.array([b is one for b in barriers])), inst)
+
+
 def _suspended(
-    s: Strand, wants: list[tuple[MBarrier, int, int]], put: Put, parity: bool, done: Array
+    s: Strand, wants: list[tuple[MBarrier, int, int]], put: Put, parity: bool, done: Array, inst: Instruction
 ) -> Wait:
     """A wait that ends when the phases that now run are over, as the device wakes a thread that
     stands in try_wait: it does not miss its phase, however late it goes on."""
@@ -174,7 +219,7 @@ def _suspended(
         if any(b.phase < goal for b, goal in goals):
             return False
         put(s, np.True_)
-        s.cta.mark_synced(s)
+        _passed(s, [b for b, _, _ in wants], inst)
         return True
 
     def text() -> str:

@@ -15,7 +15,6 @@ from tilec.runtime.emulator.numbers import Array, decode, encode, round_to
 from tilec.runtime.emulator.operands import DTYPE, address, getter, per_thread, setter
 from tilec.runtime.emulator.program import Program, Run
 from tilec.runtime.emulator.report import fault
-from tilec.runtime.emulator.spaces import FLYING
 
 if TYPE_CHECKING:
     from tilec.runtime.emulator.cta import Cta
@@ -77,7 +76,7 @@ def _gathered(s: Strand, gets: list[Callable[[Strand], Any]], raw: np.dtype[Any]
 
 def _st_async(inst: Instruction, program: Program) -> Run:
     """st.async: a store into a CTA of the cluster that completes on an mbarrier there."""
-    from tilec.runtime.emulator.mbarrier import complete_tx
+    from tilec.runtime.emulator.mbarrier import barrier_at, complete_tx
 
     type = mods(inst)[-1]
     size, items = DTYPE[type].itemsize, _vector(inst.operands[1])
@@ -89,8 +88,12 @@ def _st_async(inst: Instruction, program: Program) -> Run:
         places, barriers = where(s), barrier(s)
         issuer = s.narrow(np.ones(s.n, bool))
 
+        watched = [barrier_at(s.cta, int(b), inst) for b in np.unique(barriers)]
+        landed = s.cta.machine.observer.store_async(issuer, places, size * len(gets), watched[0], inst)
+
         def act() -> None:
-            access.store(issuer, "shared", places, value, size, len(gets), inst)
+            access.put(issuer, "shared", places, value, size, len(gets), inst)
+            landed()
             for b in barriers:
                 complete_tx(issuer.cta, int(b), size * len(gets), inst)
 
@@ -128,6 +131,7 @@ def atomic(inst: Instruction, program: Program) -> Run:
 
     def run(s: Strand) -> None:
         where = target(s)
+        s.cta.machine.observer.atomic(s, space, where, size * count, inst)
         arguments = [[per_thread(s, g(s)) for g in items] for items in gets]
         old = np.zeros((count, s.n), DTYPE[raw])
         for i in _order(s):
@@ -150,7 +154,7 @@ def _order(s: Strand) -> Array:
 def _one_atomic(one: Strand, space: str, at: Array, operation: str, given: list[Any], type: str, raw: str,
                 inst: Instruction) -> Any:  # fmt: skip
     dtype = DTYPE[raw]
-    old = access.load(one, space, at, dtype.itemsize, 1, inst).view(dtype)[0]
+    old = access.fetch(one, space, at, dtype.itemsize, 1, inst).view(dtype)[0]
     if operation == "cas":
         new = given[1] if old == given[0] else old
     elif raw in ("b16", "b32") and type not in ("b16", "b32"):
@@ -158,7 +162,7 @@ def _one_atomic(one: Strand, space: str, at: Array, operation: str, given: list[
     else:
         new = dtype.type(_ATOMIC[operation](old, given[0]))
     value = np.array([new], dtype).view(f"u{dtype.itemsize}")
-    access.store(one, space, at, value, dtype.itemsize, 1, inst)
+    access.put(one, space, at, value, dtype.itemsize, 1, inst)
     return old
 
 
@@ -207,11 +211,6 @@ class Copy:
                 start = int(memory.offsets(self.source[i : i + 1], used, self.inst)[0])
                 data[:used] = memory.data[start : start + used]
             self.cta.shared.data[at : at + self.size] = data
-            self.cta.shared.status[at : at + self.size] = 0
-            granule = at >> 4
-            self.cta.shared.writer[granule] = self.threads[i] >> 5
-            self.cta.shared.written[granule] = self.cta.machine.now
-        self.cta.shared.unfenced = True
 
 
 def _copy(inst: Instruction, program: Program) -> Run:
@@ -227,11 +226,10 @@ def _copy(inst: Instruction, program: Program) -> Run:
         if (places % np.uint64(size)).any() or (source(s) % np.uint64(size)).any():
             raise fault("D411", f"cp.async needs addresses that are multiples of {size}", inst)
         copy = Copy(s, places, source(s), size, np.minimum(per_thread(s, used(s)), size), inst)
+        s.cta.machine.observer.cp_async(s, places, copy.source, size, copy.used, inst)
         if s.cta.machine.mode == "eager":
             copy.act(np.ones(s.n, bool))
             return
-        index = places.astype(np.intp)[:, None] + np.arange(size)
-        s.cta.shared.status[index] |= FLYING
         s.cta.copies.append(copy)
 
     return run
@@ -244,6 +242,7 @@ def _commit(s: Strand) -> None:
 def _wait_copies(s: Strand, pending: int, everything: bool) -> None:
     """Complete the copies of these threads in all but the newest ``pending`` groups."""
     limit = s.cta.commits[s.threads] - pending + (1 if everything else 0)
+    s.cta.machine.observer.cp_wait(s, limit)
     finish_copies(s.cta, s.threads, limit)
 
 
@@ -266,11 +265,12 @@ def _copies_arrive(inst: Instruction, program: Program) -> Run:
         for place in places if counted else ():
             barrier_at(s.cta, int(place), inst).pending += 1
         threads, limit = s.threads, s.cta.commits[s.threads] + 1
+        releases, cta = s.cta.machine.observer.release_copies(s, inst), s.cta
 
         def act() -> None:
-            finish_copies(s.cta, threads, limit)
-            for place in places:
-                arrive(s.cta, int(place), 1, inst)
+            finish_copies(cta, threads, limit)
+            for thread, place in zip(threads.tolist(), places.tolist(), strict=True):
+                arrive(cta, place, 1, inst, releases.get(thread >> 5))
 
         s.cta.issue(AsyncOp("cp.async.mbarrier.arrive", [act]))
 

@@ -16,12 +16,15 @@ class EmulatorError(TilecError):
 
 @dataclass(frozen=True)
 class Report:
-    """A finding that does not stop the run. Codes beginning with E are errors, with W warnings."""
+    """A finding that does not stop the run. Codes beginning with E are errors, with W warnings.
+    ``other_line`` is the earlier one of two instructions, 0 where only one is at fault."""
 
     code: str
     message: str
     line: int
     loc: Loc
+    other_line: int = 0
+    other_loc: Loc = UNKNOWN
 
     def __str__(self) -> str:
         where = "" if self.loc is UNKNOWN else f" ({self.loc})"

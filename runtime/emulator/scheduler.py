@@ -151,7 +151,7 @@ class Scheduler:
     def _note(self, part: Strand, op: Op) -> None:
         if op.effect:
             self.last_effect = self.machine.now
-        for row in op.watched:
+        for row in op.watched if self.machine.observer.checks else ():
             for group in part.groups():
                 part.cta.warpgroups[int(group)].unfenced.add(row)
 
@@ -221,4 +221,8 @@ def _check_flying(s: Strand, op: Op) -> None:
         flying = s.cta.warpgroups[int(group)].flying
         if flying and not op.touches.isdisjoint(flying):
             cta: Cta = s.cta
-            cta.report("E5", "a register of a wgmma in flight is used before its wait_group", op.inst)
+            if op.touches.isdisjoint(cta.warpgroups[int(group)].skipped):
+                cta.report("E5", "a register of a wgmma in flight is used before its wait_group", op.inst)
+            else:
+                text = "a register of a wgmma is used, which the last wgmma.wait_group has left in flight"
+                cta.report("E7", text, op.inst)

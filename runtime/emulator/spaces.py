@@ -24,8 +24,6 @@ WINDOW = {
     "param": PARAM_WINDOW,
 }
 
-UNSET, FLYING = 1, 2
-
 
 def typed_index(offset: Array, size: int, count: int) -> Array:
     """Indices in units of ``size`` bytes: shape (n,), or (n, count) for vectors."""
@@ -88,33 +86,22 @@ class GlobalMemory:
         return f"{past} bytes after the end of {self.names[which] or 'an allocation'}"
 
     def load(self, address: Array, size: int, count: int, inst: Instruction) -> Array:
-        require_aligned(address, size * count, inst)
-        offset = self.offsets(address, size * count, inst)
-        result: Array = self.data.view(f"u{size}")[typed_index(offset, size, count)]
+        result: Array = self.data.view(f"u{size}")[self.index(address, size, count, inst)]
         return result
 
-    def store(self, address: Array, value: Array, size: int, count: int, inst: Instruction) -> None:
+    def index(self, address: Array, size: int, count: int, inst: Instruction) -> Array:
+        """Indices of legal accesses into ``data`` as elements of ``size`` bytes."""
         require_aligned(address, size * count, inst)
-        offset = self.offsets(address, size * count, inst)
-        self.data.view(f"u{size}")[typed_index(offset, size, count)] = value
+        return typed_index(self.offsets(address, size * count, inst), size, count)
 
 
 class SharedMemory:
-    """Shared memory of a CTA. ``status`` holds UNSET and FLYING bits for every byte;
-    per 16-byte granule ``readers`` counts asynchronous reads under way, and ``writer`` and
-    ``written`` say who last wrote through the generic proxy, and when (-1: fenced)."""
+    """Shared memory of a CTA."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         rounded = -(-max(size, 16) // 16) * 16
         self.data = np.full(rounded, 0xCD, np.uint8)
-        self.status = np.full(rounded, UNSET, np.uint8)
-        granules = rounded // 16
-        self.readers = np.zeros(granules, np.int32)
-        self.writer = np.full(granules, -1, np.int32)
-        self.written = np.full(granules, -1, np.int64)
-        self.unfenced = False
-        self.busy = 0
 
     def require(self, address: Array, size: int, inst: Instruction) -> None:
         """A fault unless all accesses of ``size`` bytes are inside."""
@@ -125,6 +112,3 @@ class SharedMemory:
 
     def view(self, size: int) -> Any:
         return self.data.view(f"u{size}")
-
-    def granules(self, start: int, size: int) -> slice:
-        return slice(start >> 4, (start + size + 15) >> 4)

@@ -111,10 +111,11 @@ def operand_offsets(
 ) -> Array:
     """Byte offsets, from the start rounded down to 1024, of the elements (mn, k) of a
     shared-memory operand of 32 bytes of k: linear address first, then the swizzle of the
-    whole address. ``phase`` is the start modulo 1024, ``swizzle`` 0, 1 (32 B), 2, 3 (128 B).
+    whole address. ``phase`` is the start modulo 1024, ``swizzle`` 0, 1 (32 B), 2, 3 (128 B), or
+    4 (128 B in atoms of 32 B, which sm_100 has for operands that are not K-major).
     """
     mn, k = np.meshgrid(np.arange(rows), np.arange(32 // size), indexing="ij")
-    span = 16 << swizzle
+    span, group = (128, 4) if swizzle == 4 else (16 << swizzle, 8)
     if along_k:
         step = k * size
         if swizzle:
@@ -124,12 +125,18 @@ def operand_offsets(
     else:
         step = mn * size
         if swizzle:
-            linear = step % span + step // span * lbo + k % 8 * span + k // 8 * sbo
+            linear = step % span + step // span * lbo + k % group * span + k // group * sbo
         else:
             linear = step % 16 + step // 16 * sbo + k % 8 * 16 + k // 8 * lbo
     address = linear + phase
-    result: Array = address ^ ((address >> 7 & (0, 1, 3, 7)[swizzle]) << 4)
+    result: Array = address ^ ((address >> 7 & (0, 1, 3, 7, 3)[swizzle]) << (5 if swizzle == 4 else 4))
     return result
+
+
+@cache
+def operand_units(rows: int, size: int, lbo: int, sbo: int, swizzle: int, along_k: bool, phase: int) -> Array:
+    """The 16-byte units of ``operand_offsets``, each once, in order."""
+    return np.unique(operand_offsets(rows, size, lbo, sbo, swizzle, along_k, phase) >> 4)
 
 
 TABLE: dict[str, Builder] = {"mma": mma}

@@ -142,11 +142,12 @@ def replace(inst: Instruction, program: Program) -> Run:
     target = _space(mods(inst)[3])
 
     def run(s: Strand) -> None:
-        raw = per_thread(s, get(s)).astype(np.dtype(f"u{width}"))
+        raw, places = per_thread(s, get(s)).astype(np.dtype(f"u{width}")), where(s)
         data = np.ascontiguousarray(raw).view(np.uint8).reshape(s.n, width)
         for i in range(width):
-            place = where(s) + np.uint64(start + index * width + i)
-            access.store(s, target, place, np.ascontiguousarray(data[:, i]), 1, 1, inst)
+            place = places + np.uint64(start + index * width + i)
+            access.put(s, target, place, np.ascontiguousarray(data[:, i]), 1, 1, inst)
+        s.cta.machine.observer.write(s, target, places, SIZE, inst)
 
     return run
 
@@ -159,12 +160,10 @@ def _copy(inst: Instruction, program: Program) -> Run:
     to, source = (address(program, o, inst) for o in inst.operands[:2])
 
     def run(s: Strand) -> None:
-        first = np.array([0])
         one = s.narrow(np.arange(s.n) == 0)
-        for i in range(SIZE // 8):
-            step = np.uint64(8 * i)
-            data = access.load(one, "shared", source(s)[first] + step, 8, 1, inst)
-            access.store(one, "global", to(s)[first] + step, data, 8, 1, inst)
+        for half in (np.uint64(0), np.uint64(SIZE // 2)):
+            data = access.load(one, "shared", source(one) + half, 8, SIZE // 16, inst)
+            access.store(one, "global", to(one) + half, data, 8, SIZE // 16, inst)
 
     return run
 
@@ -172,11 +171,12 @@ def _copy(inst: Instruction, program: Program) -> Run:
 def read_map(s: Strand, place: int, inst: Instruction) -> TensorMap:
     """The tensor map at a generic address."""
     one = s.narrow(np.arange(s.n) == 0)
-    words = [
-        access.load(one, "generic", np.array([place + 8 * i], np.uint64), 8, 1, inst)[0]
-        for i in range(SIZE // 8)
-    ]
-    found = decode(np.array(words, np.uint64).tobytes())
+    halves = np.array([place, place + SIZE // 2], np.uint64)
+    raw = np.concatenate(
+        [access.fetch(one, "generic", halves[i : i + 1], 8, SIZE // 16, inst) for i in (0, 1)]
+    )
+    s.cta.machine.observer.read_map(one, place, inst)
+    found = decode(raw.tobytes())
     if found.element >= len(ELEMENTS) or found.swizzle > 3 or len(found.dims) > 5:
         raise fault("E17", f"there is no tensor map at {place:#x}", inst)
     check(found, inst)

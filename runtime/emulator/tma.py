@@ -11,13 +11,13 @@ from tilec.ir.ptx.module import Addr, Instruction, Int
 from tilec.runtime.emulator import access, tensormap
 from tilec.runtime.emulator.alu import Builder, mods
 from tilec.runtime.emulator.asyncops import AsyncOp
-from tilec.runtime.emulator.mbarrier import complete_tx
+from tilec.runtime.emulator.mbarrier import barrier_at, complete_tx
 from tilec.runtime.emulator.memory import cp_async
 from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.observe import Box, Range
 from tilec.runtime.emulator.operands import DTYPE, Get, address, getter, per_thread
 from tilec.runtime.emulator.program import Program, Run
 from tilec.runtime.emulator.report import fault
-from tilec.runtime.emulator.spaces import FLYING
 from tilec.runtime.emulator.tensormap import TensorMap
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def copy(inst: Instruction, program: Program) -> Run:
     if "wait_group" in parts:
         count = inst.operands[0].value if isinstance(inst.operands[0], Int) else 0
         stages = 1 if "read" in parts else None
-        return lambda s: _wait(s, count, stages)
+        return lambda s: _wait(s, count, stages, inst)
     if "prefetch" in parts:
         return lambda s: None
     to_global = any(p == "bulk_group" for p in parts)
@@ -50,12 +50,14 @@ def copy(inst: Instruction, program: Program) -> Run:
 
 
 def _commit(s: Strand) -> None:
+    s.cta.machine.observer.bulk_commit(s)
     for thread in s.threads.tolist():
         if thread in s.cta.bulk:
             s.cta.bulk[thread].commit()
 
 
-def _wait(s: Strand, pending: int, stages: int | None) -> None:
+def _wait(s: Strand, pending: int, stages: int | None, inst: Instruction) -> None:
+    s.cta.machine.observer.bulk_wait(s, pending, stages is not None, inst)
     for thread in s.threads.tolist():
         if thread in s.cta.bulk:
             s.cta.bulk[thread].wait(pending, stages)
@@ -91,31 +93,33 @@ def _tensor_load(inst: Instruction, program: Program) -> Run:
 
     def run(s: Strand) -> None:
         masks = mask(s) if mask else np.zeros(s.n, np.uint16)
-        for place, tensor, bar, cast, *at in _each(
-            s, to(s), where(s), barrier(s), masks, *(c(s) for c in coords)
+        for thread, place, tensor, bar, cast, *at in _each(
+            s, s.threads, to(s), where(s), barrier(s), masks, *(c(s) for c in coords)
         ):
             m = tensormap.read_map(s, tensor, inst)
             if len(at) != len(m.dims):
                 raise fault("E17", f"{len(at)} coordinates for a tensor map of rank {len(m.dims)}", inst)
             targets = _targets(s.cta, place, cast if mask else None)
-            _issue_load(s, m, at, targets, bar, inst)
+            _issue_load(s, thread, m, at, targets, bar, inst)
 
     return run
 
 
-def _issue_load(s: Strand, m: TensorMap, at: list[int], targets: list[tuple[Cta, int]], bar: int,
+def _issue_load(s: Strand, thread: int, m: TensorMap, at: list[int], targets: list[tuple[Cta, int]], bar: int,
                 inst: Instruction) -> None:  # fmt: skip
     size, cta = m.bytes, s.cta
+    _, bar_offset = cta.peer(bar)
     for owner, place in targets:
         _require_place(owner, place, size, 128, inst)
-        owner.shared.status[place : place + size] |= FLYING
-    _, bar_offset = cta.peer(bar)
+    ends = [(owner, place, barrier_at(owner, bar_offset, inst)) for owner, place in targets]
+    landed = cta.machine.observer.copy_in(s, thread, ends, size, Box(m, at), m.swizzle, inst)
 
     def act() -> None:
         data = _gather(s, m, at, inst)
-        for owner, place in targets:
+        for i, (owner, place) in enumerate(targets):
             units = tensormap.swizzled_units(place, size, m.swizzle) if m.swizzle else None
-            access.bulk_write(owner, place, data, inst, units)
+            access.bulk_write(owner, place, data, units)
+            landed(i)
             complete_tx(owner, bar_offset, size, inst)
 
     cta.issue(AsyncOp("a TMA load", [act]))
@@ -181,6 +185,7 @@ def _tensor_store(inst: Instruction, program: Program) -> Run:
                 _scatter(s, m, at, data, reduce, inst)
 
             _require_place(s.cta, place, m.bytes, 128, inst)
+            s.cta.machine.observer.copy_out(s, thread, place, m.bytes, Box(m, at), inst)
             _issue_store(s, thread, place, m.bytes, units, write, inst)
 
     return run
@@ -190,17 +195,13 @@ def _issue_store(s: Strand, thread: int, place: int, size: int, units: Array | N
                  write: Callable[[Array], None], inst: Instruction) -> None:  # fmt: skip
     """Read shared memory, then write: two stages, so that ``.read`` waits only for the first."""
     cta = s.cta
-    granules = cta.shared.granules(place, size)
-    access.check_async_read(cta, granules, inst)
-    access.claim_read(cta, granules)
     held: list[Array] = []
     op = AsyncOp(
         f"the store of PTX line {inst.line}",
         [
-            lambda: held.append(access.bulk_read(cta, place, size, inst, units)),
+            lambda: held.append(access.bulk_read(cta, place, size, units)),
             lambda: write(held.pop()),
         ],
-        release=lambda: access.drop_read(cta, granules),
     )
     cta.bulk[thread].add(op)
     cta.issue(op)
@@ -220,32 +221,37 @@ def _load(inst: Instruction, program: Program) -> Run:
 
     def run(s: Strand) -> None:
         masks = mask(s) if mask else np.zeros(s.n, np.uint16)
-        for place, start, size, bar, cast in _each(s, to(s), source(s), amount(s), barrier(s), masks):
+        for thread, place, start, size, bar, cast in _each(
+            s, s.threads, to(s), source(s), amount(s), barrier(s), masks
+        ):
             _bulk_size(size, inst)
             if start % 16:
                 raise fault("E17", f"the source {start:#x} of a bulk copy is not a multiple of 16", inst)
             targets = _targets(s.cta, place, cast if mask else None)
-            _issue_bulk(s, start, size, targets, bar, from_shared, inst)
+            _issue_bulk(s, thread, start, size, targets, bar, from_shared, inst)
 
     return run
 
 
-def _issue_bulk(s: Strand, start: int, size: int, targets: list[tuple[Cta, int]], bar: int, from_shared: bool,
-                inst: Instruction) -> None:  # fmt: skip
+def _issue_bulk(s: Strand, thread: int, start: int, size: int, targets: list[tuple[Cta, int]], bar: int,
+                from_shared: bool, inst: Instruction) -> None:  # fmt: skip
     cta, memory = s.cta, s.cta.machine.memory
+    bar_owner, bar_offset = cta.peer(bar)
+    ends = []
     for owner, place in targets:
         _require_place(owner, place, size, 16, inst)
-        owner.shared.status[place : place + size] |= FLYING
-    bar_owner, bar_offset = cta.peer(bar)
+        signalled = bar_owner if len(targets) == 1 else owner
+        ends.append((owner, place, barrier_at(signalled, bar_offset, inst)))
     if not from_shared:
         memory.offsets(np.array([start], np.uint64), size, inst)
+    source = Range(cta if from_shared else None, start, size)
+    landed = cta.machine.observer.copy_in(s, thread, ends, size, source, 0, inst)
 
     def act() -> None:
-        data = (
-            access.bulk_read(cta, start, size, inst) if from_shared else memory.bytes_at(start, size).copy()
-        )
-        for owner, place in targets:
-            access.bulk_write(owner, place, data, inst)
+        data = access.bulk_read(cta, start, size) if from_shared else memory.bytes_at(start, size).copy()
+        for i, (owner, place) in enumerate(targets):
+            access.bulk_write(owner, place, data)
+            landed(i)
             complete_tx(bar_owner if len(targets) == 1 else owner, bar_offset, size, inst)
 
     cta.issue(AsyncOp("a bulk load", [act]))
@@ -273,6 +279,7 @@ def _store(inst: Instruction, program: Program) -> Run:
                     typed = target.view(DTYPE[type])
                     typed[:] = _REDUCE[reduce](typed, data.view(DTYPE[type]))
 
+            s.cta.machine.observer.copy_out(s, thread, start, size, Range(None, place, size), inst)
             _issue_store(s, thread, start, size, None, write, inst)
 
     return run

@@ -218,6 +218,8 @@ def ldmatrix(inst: Instruction, program: Program) -> Run:
     def run(s: Strand) -> None:
         rows = _matrix_addresses(s, where(s), len(items)).reshape(-1)
         data = access.shared_load(s.cta, rows, 4, 4, inst)
+        threads = np.repeat(s.warps * 32, 8 * len(items))
+        s.cta.machine.observer.read(s, "shared", rows, 16, inst, threads)
         tiles = np.ascontiguousarray(data).view(np.uint16).reshape(len(s.warps), len(items), 8, 8)
         tiles = tiles.swapaxes(2, 3) if turned else tiles
         packed = np.ascontiguousarray(tiles).view(np.uint32).reshape(len(s.warps), len(items), 32)
@@ -240,7 +242,9 @@ def stmatrix(inst: Instruction, program: Program) -> Run:
         data = np.ascontiguousarray(tiles).view(np.uint32).reshape(-1, 4)
         rows = _matrix_addresses(s, where(s), len(items)).reshape(-1)
         threads = np.repeat(s.warps * 32, 8 * len(items))
-        access.shared_store(s.cta, rows, data, 4, 4, threads, inst)
+        index = access.shared_index(s.cta, rows, 4, 4, inst)
+        s.cta.machine.observer.write(s, "shared", rows, 16, inst, threads)
+        s.cta.shared.view(4)[index] = data
 
     return run
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tilec.ir.ptx.module import Instruction, Int, Operand, Vec
-from tilec.runtime.emulator import access, fragments, tensorcore
+from tilec.runtime.emulator import fragments, tensorcore
 from tilec.runtime.emulator.alu import Builder, mods
 from tilec.runtime.emulator.asyncops import AsyncOp
 from tilec.runtime.emulator.cta import Cta, WarpGroup
@@ -67,7 +67,7 @@ def wgmma(inst: Instruction, program: Program) -> Run:
         return _commit
     if kind == "wait_group":
         pending = inst.operands[0].value if isinstance(inst.operands[0], Int) else 0
-        return lambda s: _wait(s, pending)
+        return lambda s: _wait(s, pending, inst)
     return _mma(inst, program)
 
 
@@ -79,11 +79,15 @@ def _fence(s: Strand) -> None:
 def _commit(s: Strand) -> None:
     for group in s.groups().tolist():
         s.cta.warpgroups[group].groups.commit()
+        s.cta.machine.observer.product_commit(s.cta, group)
 
 
-def _wait(s: Strand, pending: int) -> None:
+def _wait(s: Strand, pending: int, inst: Instruction) -> None:
     for group in s.groups().tolist():
-        s.cta.warpgroups[group].groups.wait(pending)
+        s.cta.machine.observer.product_wait(s.cta, group, pending, inst)
+        found = s.cta.warpgroups[group]
+        found.groups.wait(pending)
+        found.skipped = set(found.flying) if found.groups.committed else set()
     s.cta.flying = any(g.flying for g in s.cta.warpgroups.values())
 
 
@@ -136,21 +140,16 @@ def _mma(inst: Instruction, program: Program) -> Run:
 
 def _issue(cta: Cta, g: int, what: _Product, a: int | None, b: int, keep: bool, inst: Instruction) -> None:
     group = cta.warpgroups[g]
-    _check_fence(cta, group, what, inst)
-    reads = [_operand(cta, b, what.n, what.types[2], not what.transposed[1], inst)]
+    operands = [_operand(cta, b, what.n, what.types[2], not what.transposed[1], inst)]
     if a is not None:
-        reads.insert(0, _operand(cta, a, 64, what.types[1], not what.transposed[0], inst))
-    granules = [np.unique(r >> 4) for r in reads]
-    for part in granules:
-        access.check_async_read(cta, part, inst)
-        access.claim_read(cta, part)
-    for row in (*what.accumulator, *what.a_rows):
-        group.flying[row] = group.flying.get(row, 0) + 1
-    cta.flying = True
+        operands.insert(0, _operand(cta, a, 64, what.types[1], not what.transposed[0], inst))
+    reads = [address for address, _, _ in operands]
+    if cta.machine.observer.checks:
+        _check_fence(cta, group, what, inst)
+        cta.machine.observer.product(cta, g, [(units, swizzle) for _, units, swizzle in operands], inst)
+        _claim(cta, group, what)
 
     def release() -> None:
-        for part in granules:
-            access.drop_read(cta, part)
         for row in (*what.accumulator, *what.a_rows):
             group.flying[row] -= 1
             if not group.flying[row]:
@@ -159,12 +158,19 @@ def _issue(cta: Cta, g: int, what: _Product, a: int | None, b: int, keep: bool, 
     before = group.groups.last
     op = AsyncOp(
         f"the wgmma of PTX line {inst.line}",
-        [lambda: _act(cta, g, what, reads, granules, keep, inst)],
+        [lambda: _act(cta, g, what, reads, keep)],
         before=before if before is not None and not before.finished else None,
-        release=release,
+        release=release if cta.machine.observer.checks else None,
     )
     group.groups.add(op)
     cta.issue(op)
+
+
+def _claim(cta: Cta, group: WarpGroup, what: _Product) -> None:
+    """The registers of the product are its own until a wait covers it."""
+    for row in (*what.accumulator, *what.a_rows):
+        group.flying[row] = group.flying.get(row, 0) + 1
+    cta.flying = True
 
 
 def _check_fence(cta: Cta, group: WarpGroup, what: _Product, inst: Instruction) -> None:
@@ -175,26 +181,26 @@ def _check_fence(cta: Cta, group: WarpGroup, what: _Product, inst: Instruction) 
         group.unfenced -= rows
 
 
-def _operand(cta: Cta, bits: int, rows: int, type: str, along_k: bool, inst: Instruction) -> Array:
-    """Shared byte addresses of the operand's elements (mn, k)."""
+def _operand(
+    cta: Cta, bits: int, rows: int, type: str, along_k: bool, inst: Instruction
+) -> tuple[Array, Array, int]:
+    """Shared byte addresses of the operand's elements (mn, k), its 16-byte units, its swizzle."""
     d = decode_descriptor(bits)
     size = tensorcore.BITS[type] // 8
     if not along_k and size != 2:
         raise fault("D405", f"{type} operands must be K-major", inst)
     if d.base:
         raise fault("D404", "a descriptor with base offset is not emulated", inst)
-    offsets = tensorcore.operand_offsets(rows, size, d.lbo, d.sbo, d.swizzle, along_k, d.start & 1023)
-    address = offsets + (d.start & ~1023)
-    if int(address.max()) + size > cta.shared.size:
+    layout = (rows, size, d.lbo, d.sbo, d.swizzle, along_k, d.start & 1023)
+    address = tensorcore.operand_offsets(*layout) + (d.start & ~1023)
+    units = tensorcore.operand_units(*layout) + (d.start >> 10 << 6)
+    if int(units[-1]) * 16 >= cta.shared.size:
         raise fault("D410", f"a wgmma operand reaches {int(address.max()):#x}, outside shared memory", inst)
-    return address
+    return address, units, d.swizzle
 
 
-def _act(cta: Cta, g: int, what: _Product, reads: list[Array], granules: list[Array], keep: bool,
-         inst: Instruction) -> None:  # fmt: skip
+def _act(cta: Cta, g: int, what: _Product, reads: list[Array], keep: bool) -> None:
     """Compute D = A B + D for a warpgroup, from memory and registers as they are now."""
-    for part in granules:
-        access.check_async_read(cta, part, inst)
     threads = slice(128 * g, 128 * g + 128)
     d_type, a_type, b_type = what.types
     b = _values(cta, reads[-1], b_type)

@@ -94,7 +94,8 @@ def _pair(chosen: Reg) -> Any:
 def test_ring(depth, steps, mode, seed):
     b, source, out, want = ring(depth, steps)
     outcome = run(b, [source, out], block=64, mode=mode, seed=seed)
-    assert not outcome.reports
+    # The copies overwrite what ordinary loads have read, as CUTLASS does: a warning.
+    assert {r.code for r in outcome.reports} <= {"W2"}
     assert (out == want).all()
 
 
@@ -257,7 +258,7 @@ def test_wgmma_synchronised(mode, seed):
 
 @pytest.mark.parametrize(
     "fault, code",
-    [({"fence": False}, "E6"), ({"commit": False}, "E5"), ({"waits": None}, "E5"), ({"waits": 1}, "E5"),
+    [({"fence": False}, "E6"), ({"commit": False}, "E5"), ({"waits": None}, "E5"), ({"waits": 1}, "E7"),
      ({"touch": True}, "E5")],
 )  # fmt: skip
 @pytest.mark.parametrize("mode, seed", MODES)
@@ -272,7 +273,7 @@ def test_too_many_arrivals():
     bar = shared(b, b.shared("bar", 8))
     once(b, lambda: b.emit("mbarrier.init.shared::cta.b64", addr(bar), 40))
     b.emit("bar.sync", 0)
-    b.emit("mbarrier.arrive.shared::cta.b64", b.reg("b64"), addr(bar), 2)
+    b.emit("mbarrier.arrive.shared::cta.b64", b.reg("b64"), addr(bar), 1)
     b.emit("ret")
     assert _error(b) == ""
     b = builder()

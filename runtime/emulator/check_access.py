@@ -1,0 +1,143 @@
+"""The checker's memories, and ordinary accesses to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tilec.ir.ptx.module import Instruction, Int
+from tilec.runtime.emulator import access, race
+from tilec.runtime.emulator.check_race import Actor, Memory, RaceChecker, strong
+from tilec.runtime.emulator.clocks import FIRST
+from tilec.runtime.emulator.global_shadow import Allocation, GlobalShadow
+from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.observe import Unchanged
+from tilec.runtime.emulator.operands import DTYPE
+from tilec.runtime.emulator.program import Program
+from tilec.runtime.emulator.shadow import Place, Shadow
+from tilec.runtime.emulator.spaces import GLOBAL_BASE
+
+if TYPE_CHECKING:
+    from tilec.runtime.emulator.cta import Cta
+    from tilec.runtime.emulator.machine import Machine
+    from tilec.runtime.emulator.strand import Strand
+
+_ACCESSES = ("ld", "st", "atom", "red", "cp", "tensormap")
+
+
+class AccessChecker(RaceChecker):
+    """Keeps the shadows of shared and global memory."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine)
+        self.granule = granules(machine.program)
+        self.globals = GlobalShadow(machine.memory, self.granule["global"])
+
+    def begin(self, ctas: Sequence[Cta]) -> None:
+        super().begin(ctas)
+        self.shared = [
+            Memory(Shadow(len(c.shared.data), self.granule["shared"], fresh=True), "shared", 0, c.rank)
+            for c in ctas
+        ]
+
+    def end(self) -> None:
+        self.globals.retire(self.clocks)
+
+    def read(self, s: Strand, space: str, address: Array, size: int, inst: Instruction,
+             threads: Array | None = None) -> None:  # fmt: skip
+        time = self.timeline.tick(inst) | strong(inst.opcode)
+        for memory, actor, place in self.pieces(s, space, address, size, threads, writes=False):
+            if isinstance(memory, Allocation):
+                memory.read(self.clocks, place, actor.column, time)
+                continue
+            self.check_read(memory, place, actor, inst)
+            self.note_read(memory.shadow, place, actor, time)
+
+    def write(self, s: Strand, space: str, address: Array, size: int, inst: Instruction,
+              threads: Array | None = None, unchanged: Unchanged = None) -> None:  # fmt: skip
+        time = self.timeline.tick(inst) | strong(inst.opcode)
+        self.unchanged = unchanged
+        for memory, actor, place in self.pieces(s, space, address, size, threads, writes=True):
+            if isinstance(memory, Memory):
+                self.check_write(memory, place, actor, inst)
+                self.note_write(memory.shadow, place, actor, time)
+        self.unchanged = None
+
+    def atomic(self, s: Strand, space: str, address: Array, size: int, inst: Instruction) -> None:
+        self.write(s, space, address, size, inst)
+
+    def pieces(
+        self, s: Strand, space: str, address: Array, size: int, threads: Array | None, writes: bool
+    ) -> Iterator[tuple[Memory | Allocation, Actor, Place]]:
+        """Each memory that is touched, by whom, and where."""
+        if space == "generic":
+            for part, mask, offset in access.spaces(address):
+                chosen = (s.threads if threads is None else threads)[mask]
+                yield from self.pieces(s, part, offset, size, chosen, writes)
+            return
+        if space == "param":
+            return
+        where: Iterable[tuple[Cta | Allocation, Array | None, Array]]
+        where = access.ranks(s, address) if space == "shared" else self.globals.split(address)
+        for owner, mask, offset in where:
+            memory: Memory | Allocation
+            if isinstance(owner, Allocation):
+                memory = owner
+                if owner.shadow is not None or writes:
+                    memory = self.global_memory(owner)
+                shift = owner.granule.bit_length() - 1
+            else:
+                memory = self.shared[owner.rank]
+                shift = memory.shadow.shift
+            each = max(size >> shift, 1)
+            yield memory, self._warps(s, threads, mask, each), places(offset, shift, each)
+
+    def global_memory(self, allocation: Allocation) -> Memory:
+        return Memory(allocation.written(self.clocks), "global", GLOBAL_BASE + allocation.start)
+
+    def _warps(self, s: Strand, threads: Array | None, mask: Array | None, each: int) -> Actor:
+        """The warps of a strand, as actors of ``each`` granules a thread."""
+        if len(s.warps) == 1:
+            only = int(s.warps[0]) + s.cta.rank * self.per_cta
+            return Actor(self.clocks.known[only], FIRST + only, race.WARP)
+        some = s.threads if threads is None else threads
+        rows: Array = ((some if mask is None else some[mask]) >> 5) + s.cta.rank * self.per_cta
+        rows = rows if each == 1 else np.repeat(rows, each)
+        return Actor(rows, FIRST + rows, race.WARP)
+
+
+def places(offset: Array, shift: int, each: int) -> Array:
+    """The granules of accesses to ``each`` granules."""
+    first = (offset >> np.uint64(shift)).astype(np.intp)
+    return first if each == 1 else (first[:, None] + np.arange(each)).ravel()
+
+
+def granules(program: Program) -> dict[str, int]:
+    """The smallest access to each memory, in bytes: 8 at most where mbarriers lie among data."""
+    found = {"shared": 16, "global": 16}
+    for op in program.code:
+        opcode = op.inst.opcode
+        base, parts = opcode.split(".")[0], opcode.split(".")
+        if base == "mbarrier":
+            found["shared"] = min(found["shared"], 8)
+        if base not in _ACCESSES or not {"bulk", "param", "const", "local"}.isdisjoint(parts):
+            continue
+        size = _access_size(op.inst, parts)
+        for memory in found:
+            if memory in opcode or not ("shared" in opcode or "global" in opcode):
+                found[memory] = min(found[memory], size)
+    return found
+
+
+def _access_size(inst: Instruction, parts: list[str]) -> int:
+    """Bytes that one access of an instruction has at least."""
+    if parts[0] == "tensormap":
+        return 16
+    if parts[:2] == ["cp", "async"]:
+        size = inst.operands[2] if len(inst.operands) > 2 else None
+        return size.value if isinstance(size, Int) else 16
+    width = DTYPE[parts[-1]].itemsize if parts[-1] in DTYPE else 4
+    vector = next((int(p[1:]) for p in parts if p in ("v2", "v4", "v8")), 1)
+    return width if parts[0] in ("atom", "red") else min(width * vector, 16)

@@ -1,0 +1,132 @@
+"""The checker's cp.async and products, with their groups."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tilec.ir.ptx.module import Instruction
+from tilec.runtime.emulator import race
+from tilec.runtime.emulator.check_copy import CopyChecker, Groups
+from tilec.runtime.emulator.check_mbarrier import Release
+from tilec.runtime.emulator.check_race import Actor, Memory
+from tilec.runtime.emulator.clocks import FIRST, ORDER, SHARED
+from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.report import where
+
+if TYPE_CHECKING:
+    from tilec.runtime.emulator.cta import Cta
+    from tilec.runtime.emulator.strand import Strand
+
+_REPEAT = {4: 0, 3: 1, 2: 2, 1: 3, 0: 4}
+
+
+class UnitChecker(CopyChecker):
+    """Adds the units that act for a warp (cp.async) and for a warpgroup (wgmma)."""
+
+    def begin(self, ctas: Sequence[Cta]) -> None:
+        super().begin(ctas)
+        self.products: dict[tuple[int, int], Groups] = {}
+        self.copies: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        self.copy_columns = np.zeros(0, np.int32)
+
+    def release_copies(self, s: Strand, inst: Instruction) -> dict[int, Release]:
+        time = self.timeline.tick(inst)
+        out = {}
+        for warp, row in zip(s.warps.tolist(), self.rows(s).tolist(), strict=True):
+            vector = np.zeros_like(self.clocks.known[row])
+            vector[:, self._copy_columns()[row]] = time
+            vector[SHARED:, self._copy_columns()[row]] = 0
+            out[warp] = Release(row, time, vector, program=False)
+        return out
+
+    def _copy_columns(self) -> Array:
+        """The columns of the cp.async of each warp."""
+        if not len(self.copy_columns):
+            names = [f"cp.async of {self.clocks.name(FIRST + r)}" for r in range(self.clocks.warps)]
+            self.copy_columns = np.array([self.clocks.add(n, race.COPY) for n in names], np.int32)
+        return self.copy_columns
+
+    def cp_async(self, s: Strand, place: Array, source: Array, size: int, used: Array,
+                 inst: Instruction) -> None:  # fmt: skip
+        time, columns = self.timeline.tick(inst), self._copy_columns()
+        whole = used == size
+        if whole.any():
+            some = s if whole.all() else s.narrow(whole)
+            for memory, actor, at in self.pieces(some, "global", source[whole], size, None, writes=False):
+                late = Actor(actor.who, self._late(actor.column, columns), race.COPY)
+                if isinstance(memory, Memory):
+                    self.check_read(memory, at, late, inst)
+                    self.note_read(memory.shadow, at, late, time)
+                else:
+                    memory.read(self.clocks, at, late.column, time)
+        for memory, actor, at in self.pieces(s, "shared", place, size, None, writes=True):
+            if isinstance(memory, Memory):
+                late = Actor(actor.who, self._late(actor.column, columns), race.COPY)
+                self.check_write(memory, at, late, inst)
+                self.note_write(memory.shadow, at, late, time)
+        for warp, row in zip(s.warps.tolist(), self.rows(s).tolist(), strict=True):
+            group = int(s.cta.commits[s.threads[s.threads >> 5 == warp]].min())
+            self.copies[row].append((group, time))
+
+    def _late(self, column: int | Array, columns: Array) -> int | Array:
+        return int(columns[column - FIRST]) if isinstance(column, int) else columns[column - FIRST]
+
+    def cp_wait(self, s: Strand, limit: Array) -> None:
+        for warp, row in zip(s.warps.tolist(), self.rows(s).tolist(), strict=True):
+            below = int(limit[s.threads >> 5 == warp].min())
+            time = max((t for group, t in self.copies[row] if group < below), default=0)
+            self.copies[row] = [c for c in self.copies[row] if c[0] >= below]
+            column = int(self._copy_columns()[row])
+            order = self.clocks.known[row, ORDER]
+            order[column] = max(order[column], time)
+
+    def product(self, cta: Cta, group: int, reads: Sequence[tuple[Array, int]], inst: Instruction) -> None:
+        time, memory = self.timeline.tick(inst), self.shared[cta.rank]
+        rows = np.arange(4) + cta.rank * self.per_cta + 4 * group
+        known = self.clocks.known[rows[0] : rows[-1] + 1]
+        who, groups = known.min(axis=0), self._products(cta, group)
+        repeat = _REPEAT[memory.shadow.shift]
+        for granules, swizzle in reads:
+            place = (granules[:, None] << repeat | np.arange(1 << repeat)).ravel() if repeat else granules
+            self._check_swizzle(memory, int(place[0]), swizzle, inst)
+            self.check_read(memory, place, Actor(who, groups.column, race.WGMMA, SHARED), inst)
+            memory.shadow.note_read(place, groups.column, time)
+        groups.add(time, self.clocks.publish(rows, time))
+        self.active[rows] = True
+
+    def _check_swizzle(self, memory: Memory, granule: int, swizzle: int, inst: Instruction) -> None:
+        """E17: a copy wrote the operand with another swizzle than the descriptor has."""
+        shadow = memory.shadow
+        wrote = int(shadow.swizzle[granule])
+        writer = self.timeline.actors[int(shadow.writer[granule])]
+        if writer.kind == race.MBARRIER and wrote != swizzle:
+            before = self.timeline.site(int(shadow.wrote[granule]))
+            names = ("no", "32-byte", "64-byte", "128-byte")
+            text = (
+                f"a descriptor with {names[swizzle]} swizzle reads what was copied with {names[wrote]} "
+                f"swizzle at {where(before)}"
+            )
+            self.report("E17", text, inst, before)
+
+    def _products(self, cta: Cta, group: int) -> Groups:
+        key = (cta.rank, group)
+        if key not in self.products:
+            first = self.clocks.name(FIRST + cta.rank * self.per_cta + 4 * group)
+            name = f"a wgmma of {first} and the next three"
+            self.products[key] = Groups(self.clocks.add(name, race.WGMMA))
+        return self.products[key]
+
+    def product_commit(self, cta: Cta, group: int) -> None:
+        self._products(cta, group).commit()
+
+    def product_wait(self, cta: Cta, group: int, pending: int, inst: Instruction) -> None:
+        groups = self._products(cta, group)
+        time, vector = groups.wait(pending)
+        rows = np.arange(4) + cta.rank * self.per_cta + 4 * group
+        self.clocks.learn(rows, groups.column, time)
+        if vector is not None:
+            self.clocks.acquire(rows, vector)
