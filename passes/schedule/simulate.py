@@ -89,19 +89,21 @@ def _span(trace: list[Event]) -> int:
 
 
 def _interval(plan: Plan, free: Free) -> Fraction | None:
-    """Cycles per iteration once issues repeat: the least period after which all ops moved on alike."""
-    n = plan.iterations
+    """Cycles per iteration once issues repeat: the least period after which all ops moved on alike.
+
+    The last quarter is left out: there the loop runs dry.
+    """
     ops = [o.id for o in plan.problem.ops if o.id not in plan.skipped]
-    for period in range(1, LONGEST_PERIOD + 1):
-        if n < 2 * period + 2 or not ops:
-            return None
-        steps = {
-            free.issued[v, n - 1 - k] - free.issued[v, n - 1 - k - period] for v in ops for k in range(period)
-        }
+    last = plan.iterations * 3 // 4
+    if not ops or last < 2:
+        return None
+    for period in range(1, min(LONGEST_PERIOD, last // 2) + 1):
+        ends = range(last - period, last)
+        steps = {free.issued[v, i] - free.issued[v, i - period] for v in ops for i in ends}
         if len(steps) == 1:
             return Fraction(steps.pop(), period)
-    half = n // 2
-    return max(Fraction(free.issued[v, n - 1] - free.issued[v, half], n - 1 - half) for v in ops)
+    first = last // 2
+    return max(Fraction(free.issued[v, last] - free.issued[v, first], last - first) for v in ops)
 
 
 def _busy(plan: Plan, trace: list[Event]) -> tuple[tuple[str, float], ...]:
