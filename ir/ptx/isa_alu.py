@@ -57,6 +57,8 @@ ALU: tuple[Form, ...] = (
 FLOAT: tuple[Form, ...] = (
     F("(add|sub|mul)(.rn|.rz|.rm|.rp)?(.ftz)?(.sat)?.f32", "r s s", "fp"),
     F("(add|sub|mul)(.rn|.rz|.rm|.rp)?.f64", "r s s", "fp"),
+    F("(add|sub|mul)(.rn|.rz|.rm|.rp)?(.ftz)?.f32x2", "r s s", "fp", "sm_100", (8, 6)),
+    F("fma.(rn|rz|rm|rp)(.ftz)?.f32x2", "r s s s", "fp", "sm_100", (8, 6)),
     F("(add|sub|mul)(.rn)?(.ftz)?(.sat)?.(f16|f16x2)", "r s s", "fp", "sm_53"),
     F("(add|sub|mul)(.rn)?.(bf16|bf16x2)", "r s s", "fp", **_90),
     F("fma.(rn|rz|rm|rp)(.ftz)?(.sat)?.f32", "r s s s", "fp"),
@@ -65,6 +67,7 @@ FLOAT: tuple[Form, ...] = (
     F("fma.rn(.ftz)?(.sat|.relu)?.(f16|f16x2)", "r s s s", "fp", "sm_80"),
     F("fma.rn(.relu)?.(bf16|bf16x2)", "r s s s", "fp", "sm_80"),
     F("(min|max)(.ftz)?(.NaN)?(.xorsign.abs)?.f32", "r s s", "fp", "sm_80"),
+    F("(min|max)(.ftz)?(.NaN)?(.abs)?.f32", "r s s s", "fp", "sm_100", (8, 8)),
     F("(min|max).f64", "r s s", "fp"),
     F("(min|max)(.ftz)?(.NaN)?(.xorsign.abs)?.(f16|f16x2)", "r s s", "fp", "sm_80"),
     F("(min|max)(.NaN)?(.xorsign.abs)?.(bf16|bf16x2)", "r s s", "fp", "sm_80"),

@@ -10,6 +10,8 @@ F = Form
 _80: dict[str, Any] = {"target": "sm_80", "version": (7, 0)}
 _90: dict[str, Any] = {"target": "sm_90", "version": (8, 0)}
 _90A: dict[str, Any] = {"target": "sm_90a", "version": (8, 0)}
+# What sm_90a introduced and the "a" and "f" targets of sm_100 and later kept.
+TUNED = "sm_90a|sm_100f|sm_110f|sm_120f"
 _SEM = "((.release|.acquire|.relaxed)?(.cta|.cluster))?"
 
 MBARRIER: tuple[Form, ...] = (
@@ -65,7 +67,7 @@ COPY: tuple[Form, ...] = (
     F("cp.async.bulk.wait_group(.read)?", "i", "tma", **_90),
     F("tensormap.replace.tile.(global_address|rank|box_dim|global_dim|global_stride|element_stride|elemtype"
       "|interleave_layout|swizzle_mode|fill_mode).(global|shared::cta)(.b1024)?.(b32|b64)", "a s s?", "lsu",
-      "sm_90a", (8, 3)),
+      TUNED, (8, 3)),
     F("tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release<scope>.sync.aligned", "a a i",
       "lsu", "sm_90", (8, 3), reads=("shared",), writes=("global",), proxy="generic", aligned=True),
     F("fence.proxy.async(.global|.shared::cta|.shared::cluster)?", "", "bar", **_90),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tilec.ir.ptx.forms import Form
+from tilec.ir.ptx.isa_async import TUNED
 
 F = Form
 _ANY = "(b8|b16|b32|b64|u8|u16|u32|u64|s8|s16|s32|s64|f32|f64)"
@@ -67,7 +68,7 @@ CONTROL: tuple[Form, ...] = (
     F("nanosleep.u32", "s", "ctrl", "sm_70"),
     F("pmevent", "i", "ctrl"),
     F("griddepcontrol.(launch_dependents|wait)", "", "ctrl", **_90),
-    F("setmaxnreg.(inc|dec).sync.aligned.u32", "i", "ctrl", "sm_90a", (8, 0), aligned=True),
+    F("setmaxnreg.(inc|dec).sync.aligned.u32", "i", "ctrl", TUNED, (8, 0), aligned=True),
 )
 
 WARP: tuple[Form, ...] = (

@@ -12,9 +12,11 @@ from tilec.runtime.emulator import (
     floats,
     mbarrier,
     memory,
+    tcgen05,
     tensorcore,
     tensormap,
     tma,
+    tmem_access,
     warp,
     wgmma,
 )
@@ -27,10 +29,12 @@ from tilec.runtime.emulator.strand import Strand
 TABLE: dict[str, Builder] = {
     **alu.TABLE, **compare.TABLE, **floats.TABLE, **memory.TABLE, **warp.TABLE, **mbarrier.TABLE,
     **barrier.TABLE, **tma.TABLE, **tensormap.TABLE, **tensorcore.TABLE, **wgmma.TABLE,
+    **tcgen05.TABLE,
 }  # fmt: skip
-_FLOAT_TYPES = frozenset(("f16", "f16x2", "bf16", "bf16x2", "f32", "f64"))
+_FLOAT_TYPES = frozenset(("f16", "f16x2", "bf16", "bf16x2", "f32", "f32x2", "f64"))
 _CONTROL = ("bra", "brx", "ret", "exit")
-_EFFECT = ("st", "red", "atom", "cp", "mbarrier", "bar", "barrier", "wgmma", "setmaxnreg", "stmatrix")
+_EFFECT = ("st", "red", "atom", "cp", "mbarrier", "bar", "barrier", "wgmma", "setmaxnreg", "stmatrix",
+           "tcgen05")  # fmt: skip
 _COLLECTIVE = ("shfl", "vote", "redux", "elect", "match", "bar", "barrier")
 
 
@@ -52,6 +56,8 @@ def _watch(program: Program, code: list[Instruction]) -> None:
     for inst in code:
         if inst.opcode.startswith("wgmma.mma_async"):
             program.watched |= wgmma.accumulator_rows(inst, program)
+        elif inst.opcode.startswith("tcgen05.ld"):
+            program.loaded |= tmem_access.loaded_rows(inst, program)
 
 
 def _op(program: Program, inst: Instruction, join: bool) -> Op:
@@ -59,7 +65,7 @@ def _op(program: Program, inst: Instruction, join: bool) -> Op:
     forms = forms_of(inst.opcode)
     if not forms:
         raise _unknown(inst)
-    is_wgmma = inst.opcode.startswith(("wgmma", "setmaxnreg"))
+    is_wgmma = inst.opcode.startswith("wgmma")
     aligned = any(f.aligned for f in forms) or ".aligned" in inst.opcode
     op = Op(
         inst,
@@ -72,7 +78,7 @@ def _op(program: Program, inst: Instruction, join: bool) -> Op:
         effect=base in _EFFECT and "_wait" not in inst.opcode,
     )
     read, written = registers_of(program, inst)
-    op.touches = frozenset(read | written) & frozenset(program.watched)
+    op.touches = frozenset(read | written) & frozenset(program.watched | program.loaded)
     if not is_wgmma:
         op.watched = tuple(written & program.watched)
     if base in _CONTROL:

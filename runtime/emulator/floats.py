@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +21,25 @@ if TYPE_CHECKING:
 Function = Callable[..., Any]
 
 
-def _smaller(a: Array, b: Array) -> Array:
-    """Minimum that prefers a number over NaN, and -0 over +0."""
-    return np.where((a == b) & np.signbit(a), a, np.fmin(a, b))
+def _lesser(a: Array, b: Array) -> Array:
+    """Minimum that takes -0 for less than +0, NaN if either is."""
+    return np.where((a == b) & np.signbit(a), a, np.minimum(a, b))
 
 
-def _larger(a: Array, b: Array) -> Array:
-    return np.where((a == b) & np.signbit(a), b, np.fmax(a, b))
+def _greater(a: Array, b: Array) -> Array:
+    return np.where((a == b) & np.signbit(a), b, np.maximum(a, b))
+
+
+def _extreme(nan: Function) -> dict[bool, Function]:
+    """For .NaN and without it, which prefers a number over NaN, of two or three operands."""
+
+    def prefer_numbers(a: Array, b: Array) -> Array:
+        return np.where(np.isnan(a), b, np.where(np.isnan(b), a, nan(a, b)))
+
+    return {
+        True: lambda *args: reduce(nan, args),
+        False: lambda *args: reduce(prefer_numbers, args),
+    }
 
 
 _EXACT: dict[str, Function] = {
@@ -34,8 +47,6 @@ _EXACT: dict[str, Function] = {
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
     "div": lambda a, b: a / b,
-    "min": _smaller,
-    "max": _larger,
     "abs": np.abs,
     "neg": lambda a: -a,
     "sqrt": np.sqrt,
@@ -48,6 +59,7 @@ _EXACT: dict[str, Function] = {
     "tanh": np.tanh,
     "copysign": lambda a, b: np.copysign(b, a),
 }
+_EXTREMES = {"min": _extreme(_lesser), "max": _extreme(_greater)}
 _ROUNDINGS = ("rn", "rz", "rm", "rp")
 
 
@@ -56,11 +68,11 @@ def arithmetic(inst: Instruction, program: Program) -> Run:
     base, parts = inst.opcode.split(".")[0], mods(inst)
     type = parts[-1]
     mode = next((p for p in parts if p in _ROUNDINGS), "rn")
-    function = _EXACT[base]
-    if "NaN" in parts:
-        function = np.minimum if base == "min" else np.maximum
+    function = _EXTREMES[base]["NaN" in parts] if base in _EXTREMES else _EXACT[base]
     if "xorsign" in parts:
         function = _with_xor_sign(function)
+    elif "abs" in parts:
+        function = _of_magnitudes(function)
     if type == "f64":
         if mode != "rn":
             raise fault("D404", "directed rounding of f64 is not emulated", inst)
@@ -70,10 +82,15 @@ def arithmetic(inst: Instruction, program: Program) -> Run:
     return _narrow(base, function, parts, mode, inst, program)
 
 
+def _of_magnitudes(function: Function) -> Function:
+    return lambda *args: function(*map(np.abs, args))
+
+
 def _with_xor_sign(function: Function) -> Function:
     def run(a: Array, b: Array) -> Array:
         sign = np.where(np.signbit(a) ^ np.signbit(b), -1.0, 1.0).astype(np.float32)
-        return np.copysign(function(np.abs(a), np.abs(b)), sign)
+        found = function(np.abs(a), np.abs(b))
+        return np.where(np.isnan(found), found, np.copysign(found, sign))
 
     return run
 
@@ -96,7 +113,7 @@ def _narrow(base: str, function: Function, parts: list[str], mode: str, inst: In
     fmt = type.removesuffix("x2")
 
     def compute(*args: Array) -> Array:
-        wide = function(*[a.astype(np.float64) for a in args])
+        wide = function(*[a.astype(np.float64) for a in (map(flush, args) if "ftz" in parts else args)])
         wide = np.maximum(wide, 0) if "relu" in parts else np.clip(wide, 0, 1) if "sat" in parts else wide
         return round_to(wide, fmt, mode)
 
@@ -104,17 +121,16 @@ def _narrow(base: str, function: Function, parts: list[str], mode: str, inst: In
 
 
 def lanes(compute: Function, type: str, inst: Instruction, program: Program) -> Run:
-    """A Run that decodes 16- or 32-bit sources (both halves if packed), computes and encodes."""
-    fmt, packed = type.removesuffix("x2"), type.endswith("x2")
-    raw = "b32" if packed or fmt == "f32" else "b16"
+    """A Run that decodes 16- or 32-bit sources (both parts if packed), computes and encodes."""
+    fmt, parts = type.removesuffix("x2"), 2 if type.endswith("x2") else 1
+    raw, part = f"b{FORMATS[fmt].bits * parts}", np.dtype(f"u{FORMATS[fmt].bits // 8}")
     gets = [getter(program, o, raw, inst) for o in inst.operands[1:]]
     put = setter(program, inst.operands[0], raw, inst)
-    half = np.uint16 if packed else DTYPE[raw].type
 
     def run(s: Strand) -> None:
-        args = [np.ascontiguousarray(per_thread(s, g(s))).view(half) for g in gets]
+        args = [np.ascontiguousarray(per_thread(s, g(s))).view(part) for g in gets]
         bits = encode(np.asarray(compute(*[decode(a, fmt) for a in args]), np.float64), fmt)
-        put(s, bits.astype(half).view(DTYPE[raw]))
+        put(s, bits.astype(part).view(DTYPE[raw]))
 
     return run
 

@@ -71,7 +71,8 @@ class Op:
 
 @dataclass
 class Program:
-    """``classes`` lists the class of every register row; ``names`` its number by unique name."""
+    """``classes`` lists the class of every register row; ``names`` its number by unique name.
+    ``watched`` are the rows that some wgmma uses, ``loaded`` those that some tcgen05.ld writes."""
 
     entry: Entry
     module: Module
@@ -84,6 +85,7 @@ class Program:
     variables: list[Var] = field(default_factory=list)
     addresses: dict[str, tuple[str, int]] = field(default_factory=dict)
     watched: set[int] = field(default_factory=set)
+    loaded: set[int] = field(default_factory=set)
 
     def register(self, operand: Operand, inst: Instruction) -> int:
         """The row of a register operand, made at its first use."""
@@ -184,10 +186,9 @@ def registers_of(program: Program, inst: Instruction) -> tuple[set[int], set[int
     written: set[int] = set()
     read: set[int] = set()
     for position, operand in enumerate(inst.operands):
-        into = written if position == 0 and _has_destination(inst) else read
+        is_target = position == 0 and _has_destination(inst) and not isinstance(operand, Addr)
+        into = written if is_target else read
         into.update(_rows(program, operand, inst))
-        if isinstance(operand, Addr):
-            read.update(_rows(program, operand, inst))
     if inst.pred is not None:
         read.add(program.register(inst.pred.reg, inst))
     return read, written
