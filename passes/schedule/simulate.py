@@ -91,14 +91,14 @@ def _span(trace: list[Event]) -> int:
 def _interval(plan: Plan, free: Free) -> Fraction | None:
     """Cycles per iteration once issues repeat: the least period after which all ops moved on alike.
 
-    The last quarter is left out: there the loop runs dry.
+    The last quarter is left out: there the loop runs dry. Where nothing repeats: the slowest op.
     """
     ops = [o.id for o in plan.problem.ops if o.id not in plan.skipped]
     last = plan.iterations * 3 // 4
     if not ops or last < 2:
         return None
     for period in range(1, min(LONGEST_PERIOD, last // 2) + 1):
-        ends = range(last - period, last)
+        ends = range(max(period, last // 2), last)
         steps = {free.issued[v, i] - free.issued[v, i - period] for v in ops for i in ends}
         if len(steps) == 1:
             return Fraction(steps.pop(), period)

@@ -68,7 +68,7 @@ class Free:
     arbiter: Arbiter = "schedule"
     now: int = 0
     issued: dict[Instance, int] = field(default_factory=dict)
-    stretch: dict[Instance, int] = field(default_factory=lambda: defaultdict(int))
+    delays: dict[Instance, list[tuple[int, int]]] = field(default_factory=dict)  # (offset, stretch so far)
     queue: dict[Instance, list[Segment]] = field(default_factory=dict)  # reservations not granted yet
     trace: list[Event] = field(default_factory=list)
     idle: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
@@ -148,8 +148,8 @@ class Free:
             for other in self.plan.problem.buffers:
                 j = self._last_before(other.writer, instance)
                 if other.alloc and other.mem == b.mem and j >= 0 and self._meet(b.id, other.id):
-                    for r in other.readers:
-                        yield Need(self._after((r.op, j), r.rd), f"place {other.id}")
+                    past = [(r, j) for r in other.readers if (r.op, j) != instance]
+                    yield from (Need(self._after((r.op, j), r.rd), f"place {other.id}") for r, j in past)
 
     def _last_before(self, writer: str, instance: Instance) -> int:
         """The last iteration of a writer that the schedule puts before an instance."""
@@ -162,10 +162,12 @@ class Free:
         return at[a] < at[b] + sizes[b] and at[b] < at[a] + sizes[a]
 
     def _after(self, instance: Instance, cycles: int) -> int:
-        """When that many cycles of an instance have passed, NEVER if that is not known yet."""
-        if instance not in self.issued or instance in self.queue:
+        """When an op has come as far as ``cycles`` after its issue, NEVER if that is not known yet."""
+        queued = self.queue.get(instance, ())
+        if instance not in self.issued or any(s.offset < cycles for s in queued):
             return NEVER
-        return self.issued[instance] + cycles + self.stretch[instance]
+        stretch = max((n for at, n in self.delays.get(instance, ()) if at < cycles), default=0)
+        return self.issued[instance] + cycles + stretch
 
     def _code_end(self, instance: Instance) -> int:
         return self._after(instance, self.plan.problem.op[instance[0]].cyc)
@@ -174,7 +176,8 @@ class Free:
         return self.units[s.unit].free(s.amount, self.plan.at(*instance) + s.offset)
 
     def _asked(self, instance: Instance, s: Segment) -> int:
-        return self.issued[instance] + s.offset + self.stretch[instance]
+        stretch = max((n for _, n in self.delays.get(instance, ())), default=0)
+        return self.issued[instance] + s.offset + stretch
 
     # -- steps
 
@@ -197,7 +200,8 @@ class Free:
 
     def _grant(self, instance: Instance) -> None:
         first, *rest = self.queue[instance]
-        self.stretch[instance] += self.now - self._asked(instance, first)
+        stretch = self.now - self.issued[instance] - first.offset
+        self.delays.setdefault(instance, []).append((first.offset, stretch))
         self._take(instance, first)
         self.queue[instance] = rest
         if not rest:
