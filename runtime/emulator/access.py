@@ -73,7 +73,7 @@ def targets(s: Strand, space: str, address: Array, size: int, count: int, inst: 
     if space == "shared":
         return [
             (cta.shared.view(size), shared_index(cta, offset, size, count, inst), mask)
-            for cta, mask, offset in ranks(s, address)
+            for cta, mask, offset in ranks(s, address, inst)
         ]
     if space == "param":
         raise fault("D412", "parameters cannot be written", inst)
@@ -123,7 +123,7 @@ def _load_param(s: Strand, address: Array, size: int, count: int, inst: Instruct
     return result
 
 
-def ranks(s: Strand, address: Array) -> list[tuple[Cta, Array | None, Array]]:
+def ranks(s: Strand, address: Array, inst: Instruction) -> list[tuple[Cta, Array | None, Array]]:
     """(CTA, mask or None for all, offsets) for shared addresses that may name cluster ranks."""
     rank = address >> np.uint64(RANK_SHIFT)
     if not rank.any():
@@ -132,13 +132,13 @@ def ranks(s: Strand, address: Array) -> list[tuple[Cta, Array | None, Array]]:
     out: list[tuple[Cta, Array | None, Array]] = []
     for r in np.unique(rank):
         mask = rank == r
-        cta = s.cta if r == 0 else s.cta.machine.cluster_ctas[int(r) - 1]
+        cta, _ = s.cta.peer(int(r) << RANK_SHIFT, inst)
         out.append((cta, mask, offset[mask]))
     return out
 
 
 def _by_rank_load(s: Strand, address: Array, size: int, count: int, inst: Instruction) -> Array:
-    parts = ranks(s, address)
+    parts = ranks(s, address, inst)
     if parts[0][1] is None:
         return shared_load(s.cta, parts[0][2], size, count, inst)
     out = np.zeros((s.n,) if count == 1 else (s.n, count), np.dtype(f"u{size}"))

@@ -121,7 +121,7 @@ def _until(s: Strand, joined: list[tuple[NamedBarrier, int, int]], inst: Instruc
         b, _, number = waiting[0]
         return f"waits at barrier {number}, where {b.arrived} threads have arrived"
 
-    return Wait(ready, text, retry=False, passed=passed)
+    return Wait(ready, text, retry=False, passed=passed, on=waiting[0][0])
 
 
 _REDUCE: dict[str, Callable[[Any], Any]] = {
@@ -158,7 +158,7 @@ def _reduction(inst: Instruction, program: Program) -> Run:
                 return True
             return False
 
-        return Wait(ready, wait.text, retry=False)
+        return Wait(ready, wait.text, retry=False, on=wait.on)
 
     return run
 

@@ -48,7 +48,7 @@ class AccessChecker(RaceChecker):
     def read(self, s: Strand, space: str, address: Array, size: int, inst: Instruction,
              threads: Array | None = None) -> None:  # fmt: skip
         time = self.timeline.tick(inst) | strong(inst.opcode)
-        for memory, actor, place in self.pieces(s, space, address, size, threads, writes=False):
+        for memory, actor, place in self.pieces(s, space, address, size, inst, threads, writes=False):
             if isinstance(memory, Allocation):
                 memory.read(self.clocks, place, actor.column, time)
                 continue
@@ -59,7 +59,7 @@ class AccessChecker(RaceChecker):
               threads: Array | None = None, unchanged: Unchanged = None) -> None:  # fmt: skip
         time = self.timeline.tick(inst) | strong(inst.opcode)
         self.unchanged = unchanged
-        for memory, actor, place in self.pieces(s, space, address, size, threads, writes=True):
+        for memory, actor, place in self.pieces(s, space, address, size, inst, threads, writes=True):
             if isinstance(memory, Memory):
                 self.check_write(memory, place, actor, inst)
                 self.note_write(memory.shadow, place, actor, time)
@@ -69,18 +69,25 @@ class AccessChecker(RaceChecker):
         self.write(s, space, address, size, inst)
 
     def pieces(
-        self, s: Strand, space: str, address: Array, size: int, threads: Array | None, writes: bool
+        self,
+        s: Strand,
+        space: str,
+        address: Array,
+        size: int,
+        inst: Instruction,
+        threads: Array | None,
+        writes: bool,
     ) -> Iterator[tuple[Memory | Allocation, Actor, Place]]:
         """Each memory that is touched, by whom, and where."""
         if space == "generic":
-            for part, mask, offset in access.spaces(address):
-                chosen = (s.threads if threads is None else threads)[mask]
-                yield from self.pieces(s, part, offset, size, chosen, writes)
+            for part, there, offset in access.spaces(address):
+                chosen = (s.threads if threads is None else threads)[there]
+                yield from self.pieces(s, part, offset, size, inst, chosen, writes)
             return
         if space == "param":
             return
         where: Iterable[tuple[Cta | Allocation, Array | None, Array]]
-        where = access.ranks(s, address) if space == "shared" else self.globals.split(address)
+        where = access.ranks(s, address, inst) if space == "shared" else self.globals.split(address)
         for owner, mask, offset in where:
             memory: Memory | Allocation
             if isinstance(owner, Allocation):

@@ -182,7 +182,7 @@ class CopyChecker(AccessChecker):
             return lambda: None
         flights = [watch.issue(row, inst) for row in self.rows(s).tolist()]
         places = []
-        for memory, actor, place in self.pieces(s, "shared", address, size, None, writes=True):
+        for memory, actor, place in self.pieces(s, "shared", address, size, inst, None, writes=True):
             if isinstance(memory, Memory):
                 self.check_write(memory, place, Actor(actor.who, watch.column, race.MBARRIER), inst)
                 memory.shadow.note_write(place, self.clocks.ids[watch.column], flying)

@@ -97,7 +97,9 @@ class BarrierWatch(Watch):
             text = f"an arrival of another CTA at {self.name} has the scope .cta, which orders nothing there"
             self.checker.report("W13", text, inst)
 
-    def arrive(self, release: Release, count: int, inst: Instruction) -> None:
+    def arrive(self, release: Release | None, count: int, inst: Instruction) -> None:
+        if release is None:
+            return
         if release.program:
             self.use(release.row, inst)
             self._check_primary(release.row, inst)
@@ -117,7 +119,9 @@ class BarrierWatch(Watch):
             )
             self.checker.report("E10", text, inst)
 
-    def expect(self, release: Release, size: int, inst: Instruction) -> None:
+    def expect(self, release: Release | None, size: int, inst: Instruction) -> None:
+        if release is None:
+            return
         self.use(release.row, inst)
         self.armed[release.row] = Armed(self.barrier.phase, release.time, inst)
 

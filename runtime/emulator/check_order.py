@@ -49,6 +49,7 @@ class OrderChecker(UnitChecker):
 
     def join(self, s: Strand, warp: int, named: NamedBarrier, inst: Instruction) -> None:
         row = np.array([warp + s.cta.rank * self.per_cta])
+        named.warps.add(int(row[0]))
         if ".relaxed" not in inst.opcode:
             named.clock = join(named.clock, self.clocks.publish(row, self.timeline.tick(inst)))
 
@@ -113,7 +114,7 @@ class OrderChecker(UnitChecker):
         if writes and any(p in _RELEASE for p in parts):
             time = self.timeline.tick(inst)
             vectors = {r: self.clocks.publish(np.array([r]), time) for r in self.rows(s).tolist()}
-        for memory, actor, place in self.pieces(s, space, address, size, None, writes=True):
+        for memory, actor, place in self.pieces(s, space, address, size, inst, None, writes=True):
             if isinstance(memory, Memory) and isinstance(place, np.ndarray):
                 rows = np.broadcast_to(np.asarray(actor.column) - FIRST, place.shape)
                 for row, granule in sorted({*zip(rows.tolist(), place.tolist(), strict=True)}):

@@ -56,14 +56,16 @@ class UnitChecker(CopyChecker):
         whole = used == size
         if whole.any():
             some = s if whole.all() else s.narrow(whole)
-            for memory, actor, at in self.pieces(some, "global", source[whole], size, None, writes=False):
+            for memory, actor, at in self.pieces(
+                some, "global", source[whole], size, inst, None, writes=False
+            ):
                 late = Actor(actor.who, self._late(actor.column, columns), race.COPY)
                 if isinstance(memory, Memory):
                     self.check_read(memory, at, late, inst)
                     self.note_read(memory.shadow, at, late, time)
                 else:
                     memory.read(self.clocks, at, late.column, time)
-        for memory, actor, at in self.pieces(s, "shared", place, size, None, writes=True):
+        for memory, actor, at in self.pieces(s, "shared", place, size, inst, None, writes=True):
             if isinstance(memory, Memory):
                 late = Actor(actor.who, self._late(actor.column, columns), race.COPY)
                 self.check_write(memory, at, late, inst)

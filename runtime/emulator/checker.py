@@ -12,6 +12,7 @@ from tilec.runtime.emulator import race
 from tilec.runtime.emulator.check_order import OrderChecker
 from tilec.runtime.emulator.check_race import Actor, Memory
 from tilec.runtime.emulator.clocks import FIRST, ORDER
+from tilec.runtime.emulator.explain import explain
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.report import where
 from tilec.runtime.emulator.strand import cta_name
@@ -45,7 +46,7 @@ class Checker(OrderChecker):
         """E1: a map that the kernel wrote needs a tensor-map fence before its use."""
         time, place = self.timeline.tick(inst), np.array([address], np.uint64)
         row = int(self.rows(s)[0])
-        for memory, actor, at in self.pieces(s, "generic", place, SIZE, s.threads[:1], writes=False):
+        for memory, actor, at in self.pieces(s, "generic", place, SIZE, inst, s.threads[:1], writes=False):
             if not isinstance(memory, Memory):
                 memory.read(self.clocks, at, actor.column, time)
                 continue
@@ -64,6 +65,9 @@ class Checker(OrderChecker):
         known = self.clocks.known[row, ORDER]
         fences = [(r, t) for (r, place), t in self.map_fences.items() if place == address and t > wrote]
         return not any(known[FIRST + r] >= t for r, t in fences)
+
+    def stuck(self, strands: Sequence[Strand]) -> list[str]:
+        return explain(self, strands)
 
     def end(self) -> None:
         for watch in self.watches:

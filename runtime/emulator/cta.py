@@ -13,9 +13,10 @@ from tilec.runtime.emulator.asyncops import AsyncOp, Groups
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.observe import UNWATCHED, Watch
 from tilec.runtime.emulator.program import CLASS_DTYPE, Program
-from tilec.runtime.emulator.report import Report
+from tilec.runtime.emulator.report import Report, fault
 from tilec.runtime.emulator.spaces import RANK_SHIFT, SharedMemory
 from tilec.runtime.emulator.strand import Strand
+from tilec.runtime.emulator.tmem import TensorMemory
 
 if TYPE_CHECKING:
     from tilec.runtime.emulator.machine import Machine
@@ -49,12 +50,15 @@ class MBarrier:
 @dataclass
 class NamedBarrier:
     """Threads that arrived in this generation, and what they brought for bar.red. ``clock`` and
-    ``done`` are the checker's: what this generation has released, and the one before."""
+    ``warps`` are the checker's: what the generation has released, and who has arrived; ``done``
+    and ``last`` are those of the generation before."""
 
     arrived: int = 0
     wanted: int = 0
     clock: Array | None = None
     done: Array | None = None
+    warps: set[int] = field(default_factory=set)
+    last: set[int] = field(default_factory=set)
     generation: int = 0
     votes: list[Array] = field(default_factory=list)
     result: Array | None = None
@@ -64,6 +68,7 @@ class NamedBarrier:
         self.arrived = 0
         self.generation += 1
         self.done, self.clock = self.clock, None
+        self.last, self.warps = self.warps, set()
 
 
 @dataclass
@@ -88,6 +93,7 @@ class Cta:
         self.size = int(np.prod(machine.block))
         self.regs, self.files, self.rows = _register_file(machine.program, self.size)
         self.shared = SharedMemory(machine.smem)
+        self.tensor = TensorMemory()
         self.mbarriers: dict[int, MBarrier] = {}
         self.named: dict[int, NamedBarrier] = defaultdict(NamedBarrier)
         self.bulk: dict[int, Groups] = defaultdict(Groups)
@@ -100,7 +106,7 @@ class Cta:
         self.warp_alive = np.minimum(32, self.size - 32 * np.arange(warps))
         self.pool = 0
         self.cluster_waits = np.zeros(warps, np.int64)
-        self.quota = np.full(warps, machine.registers)
+        self.quota = np.full(warps, -(-machine.registers // 8) * 8)
         self.flying = False
         self.strands = [Strand(self, np.arange(self.size), 0)]
         machine.fill_specials(self)
@@ -118,11 +124,13 @@ class Cta:
     def issue(self, op: AsyncOp) -> None:
         self.machine.flight.issue(op)
 
-    def peer(self, address: int) -> tuple[Cta, int]:
+    def peer(self, address: int, inst: Instruction) -> tuple[Cta, int]:
         """The CTA and offset of a shared address, which may name a rank of the cluster."""
         rank = address >> RANK_SHIFT
         if rank == 0:
             return self, address
+        if rank > len(self.machine.cluster_ctas):
+            raise fault("D410", f"shared address {address:#x} lies in no CTA of the cluster", inst)
         return self.machine.cluster_ctas[rank - 1], address & ((1 << RANK_SHIFT) - 1)
 
 

@@ -35,6 +35,7 @@ _FLOAT_TYPES = frozenset(("f16", "f16x2", "bf16", "bf16x2", "f32", "f32x2", "f64
 _CONTROL = ("bra", "brx", "ret", "exit")
 _EFFECT = ("st", "red", "atom", "cp", "mbarrier", "bar", "barrier", "wgmma", "setmaxnreg", "stmatrix",
            "tcgen05")  # fmt: skip
+_FULL = ("wgmma", "mma", "ldmatrix", "stmatrix", "movmatrix", "setmaxnreg")
 _COLLECTIVE = ("shfl", "vote", "redux", "elect", "match", "bar", "barrier")
 
 
@@ -75,6 +76,7 @@ def _op(program: Program, inst: Instruction, join: bool) -> Op:
         join=join or aligned or base in _COLLECTIVE or (base == "mbarrier" and "wait" in inst.opcode),
         whole=aligned and inst.pred is None,
         group=is_wgmma,
+        full=aligned and base in _FULL,
         effect=base in _EFFECT and "_wait" not in inst.opcode,
     )
     read, written = registers_of(program, inst)

@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tilec.ir.errors import DeadlockError, RaceError
+from tilec.ir.errors import RaceError
+from tilec.ir.loc import UNKNOWN
 from tilec.runtime.emulator.asyncops import Flight, Mode
 from tilec.runtime.emulator.checker import Checker
 from tilec.runtime.emulator.cta import Cta
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.observe import Observer
 from tilec.runtime.emulator.program import Program
-from tilec.runtime.emulator.report import Report, where
+from tilec.runtime.emulator.report import Deadlock, EmulatorError, Report, where
 from tilec.runtime.emulator.scheduler import Scheduler
 from tilec.runtime.emulator.spaces import GlobalMemory
 from tilec.runtime.emulator.strand import Strand
+from tilec.runtime.emulator.tensor_watch import TensorWatch
 
 Dim = tuple[int, int, int]
 
@@ -48,23 +50,33 @@ class Machine:
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
         self.flight = Flight(self.mode, self.rng)
+        self.tensor = TensorWatch()
         self.observer: Observer = Checker(self) if self.check else Observer()
 
-    def report(self, report: Report) -> None:
-        """Note a finding, once per instruction and code."""
+    def note(self, report: Report) -> bool:
+        """Note a finding, once per instruction and code. Whether it is one of the first kind."""
         if (report.code, report.line) in self.known:
-            return
+            return False
         self.known.add((report.code, report.line))
         self.reports.append(report)
-        if self.strict and report.code.startswith("E"):
-            raise RaceError(report.code, f"{report.message} at PTX line {report.line}", loc=report.loc)
+        return True
+
+    def report(self, report: Report) -> None:
+        """Note a finding, and raise it if it is the first error and the run is strict."""
+        if self.note(report) and self.strict and report.code.startswith("E"):
+            loc = None if report.loc is UNKNOWN else report.loc
+            raise RaceError(report.code, f"{report.message} at PTX line {report.line}", loc=loc)
 
     def run(self) -> None:
-        """Run the grid to its end."""
-        with np.errstate(all="ignore"):
-            steps = [range(0, g, c) for g, c in zip(self.grid, self.cluster, strict=True)]
-            for z, y, x in itertools.product(*reversed(steps)):
-                self._run_cluster((x, y, z))
+        """Run the grid to its end. An error that stops it carries the reports so far."""
+        steps = [range(0, g, c) for g, c in zip(self.grid, self.cluster, strict=True)]
+        try:
+            with np.errstate(all="ignore"):
+                for z, y, x in itertools.product(*reversed(steps)):
+                    self._run_cluster((x, y, z))
+        except (EmulatorError, Deadlock) as error:
+            error.reports = tuple(self.reports)
+            raise
 
     def _run_cluster(self, origin: Dim) -> None:
         inside = itertools.product(*(range(c) for c in reversed(self.cluster)))
@@ -76,15 +88,17 @@ class Machine:
         self.observer.end()
         self.flight.drain()
 
-    def deadlock(self, strands: list[Strand], reason: str) -> DeadlockError:
+    def deadlock(self, strands: list[Strand], reason: str, code: str = "D400") -> Deadlock:
         """The error that names every waiting strand."""
         lines = [reason]
         for s in strands:
             inst = self.program.code[s.pc].inst
             text = s.wait.text() if s.wait else "runs"
             lines.append(f"  {s.name()}: {text}, at {where(inst)}")
+        lines += self.observer.stuck(strands)
+        lines += [f"  reported before: {r}" for r in self.reports]
         first = self.program.code[strands[0].pc].inst if strands else None
-        return DeadlockError("D400", "\n".join(lines), loc=first.loc if first and first.loc.line else None)
+        return Deadlock(code, "\n".join(lines), loc=first.loc if first and first.loc.line else None)
 
     def fill_specials(self, cta: Cta) -> None:
         """Set the special registers that the program reads."""

@@ -25,7 +25,7 @@ _LIMIT = 2**20 - 1
 
 def barrier_at(cta: Cta, place: int, inst: Instruction) -> MBarrier:
     """The mbarrier at a shared address of this CTA or, by its rank, of the cluster."""
-    owner, offset = cta.peer(place)
+    owner, offset = cta.peer(place, inst)
     found = owner.mbarriers.get(offset)
     if found is None:
         raise fault("E12", f"no mbarrier has been initialised at shared address {offset:#x}", inst)
@@ -40,7 +40,8 @@ def arrive(
     barrier = barrier_at(cta, place, inst)
     barrier.watch.arrive(release, count, inst)
     if count > barrier.pending:
-        raise fault("E9", f"{count} arrivals at the mbarrier at {place:#x}, which has {barrier}", inst)
+        cta.report("E9", f"{count} arrivals at the mbarrier at {place:#x}, which has {barrier}", inst)
+        count = barrier.pending
     barrier.pending -= count
     if drop:
         barrier.expected -= count
@@ -225,7 +226,7 @@ def _suspended(
     def text() -> str:
         return f"waits for {name} of the mbarrier at {place:#x} ({barrier})"
 
-    return Wait(ready, text, retry=False, passed=done)
+    return Wait(ready, text, retry=False, passed=done, on=barrier)
 
 
 def _pending_count(inst: Instruction, program: Program) -> Run:

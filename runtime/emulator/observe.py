@@ -11,7 +11,7 @@ from tilec.runtime.emulator.numbers import Array
 
 if TYPE_CHECKING:
     from tilec.runtime.emulator.cta import Cta, MBarrier, NamedBarrier
-    from tilec.runtime.emulator.strand import Strand, Wait
+    from tilec.runtime.emulator.strand import Strand
     from tilec.runtime.emulator.tensormap import TensorMap
 
 Release = Any
@@ -160,6 +160,6 @@ class Observer:
     def exit(self, s: Strand) -> None:
         """Threads have ended."""
 
-    def stuck(self, waiting: Sequence[tuple[Strand, Wait | None]]) -> list[str]:
+    def stuck(self, strands: Sequence[Strand]) -> list[str]:
         """Nothing can go on: what is known about why."""
         return []

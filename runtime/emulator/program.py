@@ -50,7 +50,8 @@ SPECIAL_64 = ("%clock64", "%globaltimer")
 @dataclass
 class Op:
     """One instruction ready to run. ``join``: strands of a warp may meet here. ``whole``: it
-    needs all live threads of its warps (``group``: of its warpgroups) at once. ``watched``:
+    needs all live threads of its warps (``group``: of its warpgroups) at once. ``full``: warps must
+    be complete, not only those of their threads that are left. ``watched``:
     rows it writes that some wgmma uses. ``effect``: others can notice that it ran.
     ``targets``: where it branches to (empty: it ends
     the thread), chosen by ``index`` for brx.idx."""
@@ -62,6 +63,7 @@ class Op:
     join: bool = False
     whole: bool = False
     group: bool = False
+    full: bool = False
     touches: frozenset[int] = frozenset()
     watched: tuple[int, ...] = ()
     effect: bool = False

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tilec.ir.errors import TilecError
+from tilec.ir.errors import DeadlockError, TilecError
 from tilec.ir.loc import UNKNOWN, Loc
 from tilec.ir.ptx.module import Instruction
 from tilec.ir.ptx.printer import instruction_text
-
-
-class EmulatorError(TilecError):
-    """The program did what hardware rejects, faults on, or leaves undefined."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +25,19 @@ class Report:
     def __str__(self) -> str:
         where = "" if self.loc is UNKNOWN else f" ({self.loc})"
         return f"{self.code}: {self.message} at PTX line {self.line}{where}"
+
+
+class EmulatorError(TilecError):
+    """The program did what hardware rejects, faults on, or leaves undefined. ``reports`` are the
+    findings before that."""
+
+    reports: tuple[Report, ...] = ()
+
+
+class Deadlock(DeadlockError):
+    """No thread can go on. ``reports`` are the findings before that, and what explains it."""
+
+    reports: tuple[Report, ...] = ()
 
 
 def where(inst: Instruction) -> str:

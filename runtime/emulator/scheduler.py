@@ -8,7 +8,9 @@ import numpy as np
 
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.program import Op
+from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.strand import Strand, Wait
+from tilec.runtime.emulator.tmem_access import settle
 
 if TYPE_CHECKING:
     from tilec.runtime.emulator.cta import Cta
@@ -43,7 +45,7 @@ class Scheduler:
     def _choose(self, strands: list[Strand]) -> Strand | None:
         """The next strand; None after an asynchronous operation had to act instead."""
         if self.machine.now - self.last_effect > _QUIET:
-            raise self.machine.deadlock(strands, f"{_QUIET} instructions without any effect:")
+            raise self.machine.deadlock(strands, f"no progress in {_QUIET} instructions:", "D416")
         ready = [s for s in strands if s.wait is None or s.wait.ready()]
         fresh = [s for s in ready if not s.spun]
         if fresh:
@@ -139,6 +141,8 @@ class Scheduler:
         if op.targets is not None:
             return self._branch(s, op, mask)
         part = s if mask is None else s.narrow(mask)
+        if op.full:
+            _require_full(part, op)
         wait = op.run(part)
         if wait is None:
             s.pc += 1
@@ -205,16 +209,29 @@ def _end(s: Strand, mask: Array | None, scheduler: Scheduler) -> bool:
     return mask is not None
 
 
+def _require_full(s: Strand, op: Op) -> None:
+    """E15 and E16: the instruction needs whole warps, or warpgroups."""
+    if s.n != 32 * len(s.warps):
+        raise fault("E15", f"{s.n} threads of {len(s.warps)} warps execute an aligned instruction", op.inst)
+    if op.group and (len(s.warps) % 4 or (s.warps[::4] % 4).any() or len(s.groups()) * 4 != len(s.warps)):
+        first, last = int(s.warps[0]), int(s.warps[-1])
+        text = f"warps {first} to {last} execute what four aligned warps must execute together"
+        raise fault("E16", text, op.inst)
+
+
 def _for_the_rest(s: Strand, op: Op) -> Wait:
     scope = "warpgroup" if op.group else "warp"
     return Wait(
         lambda: s.whole(op.group),
         lambda: f"waits for the other threads of its {scope} to reach this instruction",
+        on=op,
     )
 
 
 def _check_flying(s: Strand, op: Op) -> None:
     """E5: an ordinary instruction touches registers of a product in flight."""
+    if s.cta.tensor.pending:
+        settle(s, op)
     if op.group or op.inst.opcode.startswith("wgmma"):
         return
     for group in s.groups():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 class Wait:
     """Why a strand stands still. ``ready`` ends the wait; the instruction then runs again
     (``retry``) or is over. ``passed`` marks threads that need not wait. ``spin``: the
-    instruction is over, but let others run first."""
+    instruction is over, but let others run first. ``on`` is the barrier that it waits for."""
 
     ready: Callable[[], bool]
     text: Callable[[], str]
     retry: bool = True
     passed: Array | None = None
     spin: bool = False
+    on: Any = None
 
 
 SPIN = Wait(lambda: True, lambda: "polls", retry=False, spin=True)

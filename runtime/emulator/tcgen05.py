@@ -218,7 +218,7 @@ def commit(inst: Instruction, program: Program) -> Run:
         masks = per_thread(s, mask(s)).tolist() if mask else [0] * s.n
         for i, (place,) in enumerate(_values(s, [where])):
             place -= SHARED_WINDOW if generic else 0
-            cta, offset = s.cta.peer(place)
+            cta, offset = s.cta.peer(place, inst)
             all_ctas = s.cta.machine.cluster_ctas
             targets = [c for n, c in enumerate(all_ctas) if masks[i] >> n & 1] if mask else [cta]
             thread = int(s.threads[i])

@@ -79,8 +79,8 @@ def _each(s: Strand, *values: Array) -> Any:
     return zip(*(np.asarray(per_thread(s, v)).tolist() for v in values), strict=True)
 
 
-def _targets(cta: Cta, place: int, multicast: int | None) -> list[tuple[Cta, int]]:
-    owner, offset = cta.peer(place)
+def _targets(cta: Cta, place: int, multicast: int | None, inst: Instruction) -> list[tuple[Cta, int]]:
+    owner, offset = cta.peer(place, inst)
     if multicast is None:
         return [(owner, offset)]
     return [(c, offset) for i, c in enumerate(cta.machine.cluster_ctas) if multicast >> i & 1]
@@ -99,7 +99,7 @@ def _tensor_load(inst: Instruction, program: Program) -> Run:
             m = tensormap.read_map(s, tensor, inst)
             if len(at) != len(m.dims):
                 raise fault("E17", f"{len(at)} coordinates for a tensor map of rank {len(m.dims)}", inst)
-            targets = _targets(s.cta, place, cast if mask else None)
+            targets = _targets(s.cta, place, cast if mask else None, inst)
             _issue_load(s, thread, m, at, targets, bar, inst)
 
     return run
@@ -108,7 +108,7 @@ def _tensor_load(inst: Instruction, program: Program) -> Run:
 def _issue_load(s: Strand, thread: int, m: TensorMap, at: list[int], targets: list[tuple[Cta, int]], bar: int,
                 inst: Instruction) -> None:  # fmt: skip
     size, cta = m.bytes, s.cta
-    _, bar_offset = cta.peer(bar)
+    _, bar_offset = cta.peer(bar, inst)
     for owner, place in targets:
         _require_place(owner, place, size, 128, inst)
     ends = [(owner, place, barrier_at(owner, bar_offset, inst)) for owner, place in targets]
@@ -227,7 +227,7 @@ def _load(inst: Instruction, program: Program) -> Run:
             _bulk_size(size, inst)
             if start % 16:
                 raise fault("E17", f"the source {start:#x} of a bulk copy is not a multiple of 16", inst)
-            targets = _targets(s.cta, place, cast if mask else None)
+            targets = _targets(s.cta, place, cast if mask else None, inst)
             _issue_bulk(s, thread, start, size, targets, bar, from_shared, inst)
 
     return run
@@ -236,7 +236,7 @@ def _load(inst: Instruction, program: Program) -> Run:
 def _issue_bulk(s: Strand, thread: int, start: int, size: int, targets: list[tuple[Cta, int]], bar: int,
                 from_shared: bool, inst: Instruction) -> None:  # fmt: skip
     cta, memory = s.cta, s.cta.machine.memory
-    bar_owner, bar_offset = cta.peer(bar)
+    bar_owner, bar_offset = cta.peer(bar, inst)
     ends = []
     for owner, place in targets:
         _require_place(owner, place, size, 16, inst)

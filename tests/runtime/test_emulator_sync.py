@@ -288,7 +288,7 @@ def test_too_many_arrivals():
 def _error(b: Any) -> str:
     try:
         run(b, [])
-    except EmulatorError as e:
+    except (EmulatorError, RaceError) as e:
         return e.code
     return ""
 
