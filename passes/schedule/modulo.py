@@ -12,8 +12,8 @@ from __future__ import annotations
 from tilec.ir.core import Block, Op, Value
 from tilec.ir.ops import make
 from tilec.passes.rewrite import where
-from tilec.passes.schedule.modulo_body import Body, body_of, is_product, leaves, why_not_a_body
-from tilec.passes.schedule.modulo_emit import Kernel, Part, epilogue_of, prologue_of
+from tilec.passes.schedule.modulo_body import Body, body_of, leaves, why_not_a_body
+from tilec.passes.schedule.modulo_emit import Kernel, epilogue_of, prologue_of
 from tilec.passes.schedule.modulo_line import line_of, why_not_in_order
 from tilec.passes.schedule.modulo_plan import LoopPlan, Segment, Turns
 from tilec.passes.schedule.modulo_step import Item, Step, step_of
@@ -73,11 +73,10 @@ def _renamed(op: Op, names: dict[Value, Value]) -> Op:
 def _guarded(body: Body, step: Step, otherwise: Block) -> list[Op]:
     """The pipelined loop if there are trips enough to fill it, else the other block."""
     loop, test = body.loop, prologue_of(body, step)
-    start, stop, by = loop.args[:3]
+    _, stop, by = loop.args[:3]
     last = test.index(test, 1)
-    enough = test.scalar(
-        "where", test.scalar("gt", by, test.number(0)), test.scalar("lt", last, stop), test.scalar("gt", last, stop)
-    )  # fmt: skip
+    up, down = test.scalar("lt", last, stop), test.scalar("gt", last, stop)
+    enough = test.scalar("where", test.scalar("gt", by, test.number(0)), up, down)
     blocks = _pipelined(body, step), otherwise
     return [*test.ops, Op("if", (enough,), results=loop.results, blocks=blocks, loc=loop.loc)]
 
@@ -100,21 +99,17 @@ def _pipelined(body: Body, step: Step) -> Block:
 def _drain(body: Body, step: Step, results: list[Value]) -> tuple[list[Op], list[Value]]:
     """Wait for products, and give back slots, that no step of the loop does; the results then."""
     running = {i.op for i in step.of("wait") if i.stage >= step.stages}
-    late = [i for i in step.of("release") if i.stage >= step.stages]
-    open_ = [
-        n for n, p in enumerate(body.params)
-        if any(f.direct and is_product(f.op) and f.op in running for f in leaves(body, p))
-    ]  # fmt: skip
-    ops, values = list[Op](), list(results)
-    if running:
-        args = [results[n] for n in open_]
-        hints = [body.params[n].hint for n in open_]
-        ops.append(make("dot.wait", args, loc=body.loop.loc, hints=hints, pending=0))
-        for n, value in zip(open_, ops[0].results, strict=True):
-            values[n] = value
-    return ops + [
-        make("aref.release", i.op.args, loc=i.op.loc, **{**i.op.attrs, "keep": 0}) for i in late
-    ], values
+    late = [i.op for i in step.of("release") if i.stage >= step.stages]
+    ops = [make("aref.release", op.args, loc=op.loc, **{**op.attrs, "keep": 0}) for op in late]
+    if not running:
+        return ops, results
+    mine = [
+        n for n, p in enumerate(body.params) if any(f.direct and f.op in running for f in leaves(body, p))
+    ]
+    hints = [body.params[n].hint for n in mine]
+    wait = make("dot.wait", [results[n] for n in mine], loc=body.loop.loc, hints=hints, pending=0)
+    waited = dict(zip(mine, wait.results, strict=True))
+    return [wait, *ops], [waited.get(n, r) for n, r in enumerate(results)]
 
 
 def _in_order(loop: Op, plan: LoopPlan) -> Block | str:

@@ -104,11 +104,8 @@ def reads(body: Body, op: Op) -> Iterator[tuple[int, Leaf]]:
 
 def sorted_leaves(body: Body, value: Value) -> list[Leaf]:
     """`leaves` in program order, nearest first."""
-    place = {op: i for i, op in enumerate(body.ops)}
-    param = {p: i for i, p in enumerate(body.params)}
-    return sorted(
-        leaves(body, value), key=lambda f: (place[f.op], f.distance, f.direct, param.get(f.param, -1))
-    )  # type: ignore[arg-type]
+    op, param = ({x: i for i, x in enumerate(xs)} for xs in (body.ops, (None, *body.params)))
+    return sorted(leaves(body, value), key=lambda f: (op[f.op], f.distance, f.direct, param[f.param]))
 
 
 def recurrent(body: Body) -> list[Op]:

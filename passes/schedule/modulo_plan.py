@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
 
 from tilec.ir.core import Op
 
 NONE: Mapping[Op, int] = MappingProxyType({})
 
 
-class Segment(NamedTuple):
+@dataclass(frozen=True)
+class Segment:
     """The ops from ``first`` to ``last`` of a step are turn ``index`` of the chain."""
 
     index: int

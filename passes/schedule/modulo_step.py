@@ -193,9 +193,7 @@ def _why_not_deep(step: Step) -> str | None:
     for release in step.of("release"):
         ring = release.op.args[0]
         depth = ring.type.depth if isinstance(ring.type, ArefType) else None
-        if depth is not None and step.held(release) > depth:
-            name = ring.hint or "a ring"
-            return (
-                f"{where(release.op)}: the plan holds {step.held(release)} slots of {name}, which has {depth}"
-            )
+        held, name = step.held(release), ring.hint or "a ring"
+        if depth is not None and held > depth:
+            return f"{where(release.op)}: the plan holds {held} slots of {name}, which has {depth}"
     return None
