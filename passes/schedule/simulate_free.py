@@ -107,9 +107,10 @@ class Free:
                     key = (self.plan.at(*instance), self.plan.place[instance[0]])
                     yield max(n.cycle for n in needs), *key, group, instance
         for instance, segments in self.queue.items():
-            cycle = self._free(instance, segments[0])
+            first = segments[0]
+            cycle = self.units[first.unit].free(first.amount, self.plan.at(*instance) + first.offset)
             if cycle != NEVER:
-                asked = self._asked(instance, segments[0])
+                asked = self._asked(instance, first)
                 key = (self.plan.at(*instance), self.plan.place[instance[0]])
                 yield max(cycle, asked), *key, NEVER, instance
 
@@ -124,9 +125,10 @@ class Free:
             yield from (Need(self._code_end(x), f"code {o}") for o, x in self.code[group].items() if o != v)
         yield from self._values(instance)
         yield from self._slots(instance)
-        for s in self.plan.problem.op[v].reserve:
-            if s.offset == 0 and s.length:
-                yield Need(self._free(instance, s), f"unit {s.unit}")
+        at_once = [s for s in self.plan.problem.op[v].reserve if s.offset == 0 and s.length]
+        for unit in dict.fromkeys(s.unit for s in at_once):
+            amount = sum(s.amount for s in at_once if s.unit == unit)
+            yield Need(self.units[unit].free(amount, self.plan.at(*instance)), f"unit {unit}")
 
     def _values(self, instance: Instance) -> Iterator[Need]:
         v, i = instance
@@ -171,9 +173,6 @@ class Free:
 
     def _code_end(self, instance: Instance) -> int:
         return self._after(instance, self.plan.problem.op[instance[0]].cyc)
-
-    def _free(self, instance: Instance, s: Segment) -> int:
-        return self.units[s.unit].free(s.amount, self.plan.at(*instance) + s.offset)
 
     def _asked(self, instance: Instance, s: Segment) -> int:
         stretch = max((n for _, n in self.delays.get(instance, ())), default=0)
