@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilec.passes.schedule.model import Bound, Edge, Problem
+from tilec.passes.schedule.model import Bound, Problem
 
 
 def lower_bound(problem: Problem) -> Bound:

@@ -32,18 +32,18 @@ def times(enc: Encoding) -> None:
         enc.integer(f"s{v}", 0)
         enc.integer(f"r{v}", 0)
         enc.require((enc.reaches(Sum((), (f"r{v}",)), 1, -1),))
-    anchor = anchor_of(enc)
+    anchor = anchor_of(enc.problem)
     if anchor is not None:
         enc.require((f"(= r{anchor} 0)",))
 
 
-def anchor_of(enc: Encoding) -> int | None:
+def anchor_of(problem: Problem) -> int | None:
     """The op whose residue is 0, None where no unit is held."""
-    load, count = enc.problem.load, dict(enc.problem.limits.units)
+    load, count = problem.load, dict(problem.limits.units)
     busiest = max(load, key=lambda u: load[u] / count[u], default=None)
     if busiest is None or not load[busiest]:
         return None
-    return max(range(len(enc.problem.ops)), key=lambda v: longest(enc.problem.ops[v], busiest))
+    return max(range(len(problem.ops)), key=lambda v: longest(problem.ops[v], busiest))
 
 
 def groups(enc: Encoding) -> None:
@@ -63,19 +63,25 @@ def groups(enc: Encoding) -> None:
 
 def dependence(enc: Encoding, e: Edge) -> None:
     """The order that an edge asks for, and what it costs to cross groups."""
+    for kind, clauses in order(enc, e, enc.problem.crossing(e)):
+        enc.add(f"{kind} {e.src}>{e.dst}", clauses)
+
+
+def order(enc: Encoding, e: Edge, crossing: int) -> Iterator[tuple[str, list[Clause]]]:
+    """The clauses of an edge by class.
+
+    Of two ops at one cycle the first in order runs first, so an edge that points back against
+    that order takes a cycle at least: then no ring of waits can close within a cycle.
+    """
     src, dst, delta = enc.index[e.src], enc.index[e.dst], Sum(const=e.delta)
-    pair = f"{e.src}>{e.dst}"
-    # Of two ops at one cycle the first in order runs first: no edge may point back against it.
-    least = max(e.d, int(src >= dst))
-    enc.add(f"dependence {pair}", enc.later(src, dst, least, delta))
+    yield "dependence", list(enc.later(src, dst, max(e.d, int(src >= dst)), delta))
     if src == dst:
         return
     near = enc.same(src, dst)
     if e.same:
-        enc.add(f"together {pair}", [(near,)])
+        yield "together", [(near,)]
     elif e.mem != "ord" and near != TRUE:
-        far = enc.later(src, dst, e.d + enc.problem.crossing(e), delta)
-        enc.add(f"crossing {pair}", [(near, *clause) for clause in far])
+        yield "crossing", [(near, *clause) for clause in enc.later(src, dst, e.d + crossing, delta)]
 
 
 def reservations(enc: Encoding, unit: str, count: int) -> None:

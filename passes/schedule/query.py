@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from tilec.passes.schedule.constraints import constrain
 from tilec.passes.schedule.encode import FALSE, TRUE, Encoding
 from tilec.passes.schedule.model import Problem, Schedule
 from tilec.passes.schedule.registers import budgets, refuse
-from tilec.passes.schedule.smt import Session, Verdict
+from tilec.passes.schedule.smt import Clause, Session
+
+Found = Schedule | Literal["unsat", "unknown"]
 
 
 class Query:
-    """Questions about the plans of a problem with an interval in [low, high].
-
-    ``plan`` is the plan that the last "sat" found.
-    """
+    """Questions about the plans of a problem with an interval in [low, high]."""
 
     def __init__(
         self,
@@ -31,11 +31,10 @@ class Query:
         self.problem, self.session = problem, session
         self.encoding = Encoding(problem, low, high, tracked=tracked, dropped=dropped)
         constrain(self.encoding)
-        self.plan: Schedule | None = None
         self.refined = 0
 
-    def ask(self, assumptions: Sequence[str] = (), labels: Sequence[str] | None = None) -> Verdict:
-        """Whether a plan exists under assumptions; ``labels`` are the constraints that hold, None all."""
+    def ask(self, assumptions: Sequence[str] = (), labels: Sequence[str] | None = None) -> Found:
+        """A plan under assumptions; ``labels`` are the constraints that hold, None all."""
         enc = self.encoding
         while True:
             self.session.read(enc.take())
@@ -43,10 +42,22 @@ class Query:
             verdict = self.session.check([*assumptions, *(enc.labels[x] for x in assumed)])
             if verdict != "sat":
                 return verdict
-            self.plan = self._plan()
-            if self._registers_hold(self.plan, assumed):
-                return "sat"
+            plan = self._plan()
+            if self._registers_hold(plan, assumed):
+                return plan
             self.refined += 1
+
+    def at_most(self, ii: int) -> str:
+        """The assumption that the interval is at most ii."""
+        return self.assume(f"u{ii}", [(f"(<= {self.encoding.interval} {ii})",)])
+
+    def assume(self, name: str, clauses: Iterable[Clause]) -> str:
+        """A literal under which clauses hold."""
+        if name not in self.encoding.seen:
+            literal = self.encoding.boolean(name)
+            for clause in clauses:
+                self.encoding.require((f"(not {literal})", *clause))
+        return name
 
     def _registers_hold(self, plan: Schedule, labels: Iterable[str]) -> bool:
         """Whether the plan's registers suffice; if not, the encoding has new clauses."""

@@ -79,7 +79,7 @@ def _last_read(problem: Problem, plan: Schedule, value: Op) -> tuple[int, Edge |
 
 def budgets(problem: Problem, plan: Schedule) -> dict[int, int]:
     """The least budget of each group that is used."""
-    need = {g: LEAST for g in sorted(set(plan.groups.values()))}
+    need = dict.fromkeys(sorted(set(plan.groups.values())), LEAST)
     for p in pressures(problem, plan):
         need[p.group] = max(need[p.group], p.total)
     step = problem.limits.reg_step

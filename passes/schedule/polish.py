@@ -1,0 +1,214 @@
+"""The best plan of one interval: goal after goal tightened to a proof, then a normal form.
+
+The normal form leaves one plan: op by op in order the least group and the least issue time,
+then the least depths, offsets and budgets. So the answer does not depend on the solver's luck
+as long as every step was proven.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from tilec.passes.schedule.bounds import recurrence_bound
+from tilec.passes.schedule.constraints import anchor_of, order
+from tilec.passes.schedule.goals import least, measure, slack, slower, term
+from tilec.passes.schedule.heuristic import least_depth
+from tilec.passes.schedule.model import Problem, Schedule
+from tilec.passes.schedule.query import Found, Query
+from tilec.passes.schedule.registers import budgets
+from tilec.passes.schedule.smt import Clause, Session
+from tilec.passes.schedule.structure import decided, least_times
+
+Goal = tuple[str, int, bool]
+
+
+@dataclass
+class Polish:
+    """The best plan so far, the goals that are settled, and the ops that are fixed.
+
+    ``extra``: cycles that blocking edges and crossings must be able to take more.
+    """
+
+    problem: Problem
+    query: Query
+    plan: Schedule
+    goals: list[Goal] = field(default_factory=list)
+    fixed: dict[str, int] = field(default_factory=dict)
+    extra: int = 0
+    proven: bool = True
+
+    def run(self, names: tuple[str, ...]) -> None:
+        self._take(self.plan)
+        for name in names:
+            if name == "slack":
+                self._most_slack()
+            else:
+                self._tighten(name)
+        for v, o in enumerate(self.problem.ops):
+            self._first(v)
+            self.fixed[o.id] = self.plan.times[o.id]
+        self._first_offsets()
+        self._finish()
+
+    # Goals
+
+    def _tighten(self, name: str) -> None:
+        """Bisect a goal down to a proof."""
+        text, step = term(self.query.encoding, name)
+        low, proven = least(self.problem, self.plan.ii, name) // step, True
+        while low < (best := measure(self.problem, self.plan, name) // step):
+            middle = (low + best - 1) // 2
+            found = self.query.ask([self.query.assume(f"u{name}{middle}", [(f"(<= {text} {middle})",)])])
+            if isinstance(found, Schedule):
+                self._take(found, name)
+            elif found == "unsat":
+                low = middle + 1
+            else:
+                proven = False
+                break
+        self.query.encoding.require((f"(<= {text} {best})",))
+        self.goals.append((name, measure(self.problem, self.plan, name), proven))
+
+    def _most_slack(self) -> None:
+        """The largest number of cycles, at most ii, that blocking edges and crossings may take more."""
+        high = self._closed_slack()
+        proven = True
+        self.extra = slack(self.problem, self.plan)
+        while self.extra < high:
+            middle = (self.extra + high + 1) // 2
+            found = self.query.ask([self.query.assume(f"uslack{middle}", self._slower(middle))])
+            if isinstance(found, Schedule):
+                self.extra = slack(self.problem, found)
+                self._take(found)
+            elif found == "unsat":
+                high = middle - 1
+            else:
+                proven = False
+                break
+        for clause in self._slower(self.extra):
+            self.query.encoding.require(clause)
+        self.goals.append(("slack", self.extra, proven))
+
+    def _closed_slack(self) -> int:
+        """Beyond this the dependences alone need a larger interval."""
+        low, high = 0, self.plan.ii
+        while low < high:
+            middle = (low + high + 1) // 2
+            fits = recurrence_bound(slower(self.problem, middle)).value <= self.plan.ii
+            low, high = (middle, high) if fits else (low, middle - 1)
+        return low
+
+    def _slower(self, extra: int) -> list[Clause]:
+        """The dependences of the problem with ``extra``, as far as they differ."""
+        problem = slower(self.problem, extra)
+        return [
+            clause
+            for e in problem.edges
+            if e.mem != "ord" and e.src != e.dst
+            for _, clauses in order(self.query.encoding, e, problem.crossing(e))
+            for clause in clauses
+        ]
+
+    # Normal form
+
+    def _first(self, v: int) -> None:
+        """The least group of an op and then its least issue time."""
+        enc, o = self.query.encoding, self.problem.ops[v]
+        while not self._is_first(v):
+            found = self.query.ask([self._earlier(v)])
+            if found == "unknown":
+                self.proven = False
+            if not isinstance(found, Schedule):
+                break
+            self._take(found)
+        stage, residue = divmod(self.plan.times[o.id], self.plan.ii)
+        enc.require((enc.runs_in(v, self.plan.groups[o.id]),))
+        enc.require((f"(= s{v} {stage})",))
+        enc.require((f"(= r{v} {residue})",))
+
+    def _is_first(self, v: int) -> bool:
+        """Whether nothing can be less, from what is fixed."""
+        o = self.problem.ops[v]
+        if self.plan.groups[o.id] > 1:
+            return False
+        ins = [e for e in self.problem.edges if e.dst == o.id and e.src in self.fixed]
+        starts = [self.fixed[e.src] + e.d - e.delta * self.plan.ii for e in ins]
+        return self.plan.times[o.id] <= max([0, *starts])
+
+    def _earlier(self, v: int) -> str:
+        """The assumption that (group, stage, residue) of op v is lexicographically less."""
+        enc, o = self.query.encoding, self.problem.ops[v]
+        group, (stage, residue) = self.plan.groups[o.id], divmod(self.plan.times[o.id], self.plan.ii)
+        lower = tuple(enc.runs_in(v, g) for g in range(group))
+        clauses = [
+            (*lower, enc.runs_in(v, group)),
+            (*lower, f"(<= s{v} {stage})"),
+            (*lower, f"(< s{v} {stage})", f"(< r{v} {residue})"),
+        ]
+        return self.query.assume(f"un{v}_{group}_{stage}_{residue}", clauses)
+
+    def _first_offsets(self) -> None:
+        """The least place of each buffer in turn; depths follow from the times."""
+        for i, b in enumerate(self.problem.buffers):
+            if not b.alloc:
+                continue
+            while self.plan.offsets[b.id]:
+                slot = self.plan.offsets[b.id] // b.align
+                found = self.query.ask([self.query.assume(f"uo{i}_{slot}", [(f"(< o{i} {slot})",)])])
+                if not isinstance(found, Schedule):
+                    self.proven = self.proven and found == "unsat"
+                    break
+                self._take(found)
+            self.query.encoding.require((f"(= o{i} {self.plan.offsets[b.id] // b.align})",))
+
+    # Plans
+
+    def _take(self, plan: Schedule, *more: str) -> None:
+        """A plan of the solver, with its ops as early as its structure allows if no goal suffers.
+
+        ``more``: goals that are not settled yet and must not suffer either.
+        """
+        arcs = list(decided(slower(self.problem, self.extra), plan))
+        anchor = anchor_of(self.problem)
+        fixed = dict(self.fixed)
+        if anchor is not None:
+            fixed[self.problem.ops[anchor].id] = plan.times[self.problem.ops[anchor].id]
+        times = least_times(self.problem, arcs, plan.ii, fixed)
+        early = plan if times is None else self._shallow(replace(plan, times=times))
+        names = [g for g, _, _ in self.goals if g != "slack"]
+        worse = any(measure(self.problem, early, g) > measure(self.problem, plan, g) for g in [*names, *more])
+        self.plan = plan if worse else early
+
+    def _shallow(self, plan: Schedule) -> Schedule:
+        """With the least depths for its times."""
+        rings = [b for b in self.problem.buffers if not b.alloc]
+        return replace(plan, depths={b.id: least_depth(self.problem, plan, b) for b in rings})
+
+    def _finish(self) -> None:
+        plan = self._shallow(self.plan)
+        self.plan = replace(plan, registers=budgets(self.problem, plan))
+
+
+def polish(
+    problem: Problem, plan: Schedule, ii: int, names: tuple[str, ...], rlimit: int, query: Query | None
+) -> tuple[Schedule, tuple[Goal, ...], int]:
+    """The best plan at interval ii, each goal's value and whether it is proven, and the work.
+
+    ``plan`` has at most this interval; ``query`` may already be about it.
+    """
+    before = 0
+    if query is None or (query.encoding.low, query.encoding.high) != (ii, ii):
+        query = Query(problem, ii, ii, Session(rlimit))
+    else:
+        before = query.session.work
+        query.session.rlimit = before + rlimit
+    first: Found = plan if plan.ii == ii else query.ask()
+    if not isinstance(first, Schedule):
+        return (
+            plan,
+            tuple((g, measure(problem, plan, g), False) for g in names if g != "slack"),
+            query.session.work,
+        )
+    work = Polish(problem, query, first)
+    work.run(names)
+    return work.plan, tuple(work.goals), query.session.work - before
