@@ -23,12 +23,12 @@ from tilec.ir.types import (
     int32,
 )
 from tilec.passes.rewrite import where
-from tilec.passes.schedule.machine import Machine
 
 HALF = (float16, bfloat16)
 OPERANDS = (*HALF, float8_e4m3, float8_e5m2, float32)
 SPAN = 32  # bytes: the smallest swizzle span; larger rows use 64 and 128
 MAX_BOX = 256
+ACCUMULATOR = 192  # registers per thread: what a group can spare for one product's result
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def why_not_operand(use: Use) -> str | None:
     return None
 
 
-def why_not_wgmma(dot: Op, machine: Machine) -> str | None:
+def why_not_wgmma(dot: Op) -> str | None:
     """A product that warp group MMA instructions can do."""
     a, b, acc = (v.type for v in dot.args)
     assert isinstance(a, TileType) and isinstance(b, TileType) and isinstance(acc, TileType)
@@ -149,7 +149,7 @@ def why_not_wgmma(dot: Op, machine: Machine) -> str | None:
     if m % 64 or n % 8 or n > 256 or k * a.dtype.bytes % 32:
         return f"{m}x{n}x{k}: it needs rows in 64s, columns in 8s up to 256, and a depth in 32 bytes"
     registers = m * n // (32 * consumer_warps(m))
-    if registers > machine.accumulator_registers:
+    if registers > ACCUMULATOR:
         return f"its accumulator takes {registers} registers per thread"
     return None
 

@@ -25,7 +25,6 @@ from tilec.passes.async_rules import (
     why_not_wgmma,
 )
 from tilec.passes.rewrite import where
-from tilec.passes.schedule.machine import Machine
 
 LOAD, COMPUTE = "load", "compute"
 
@@ -46,9 +45,9 @@ class Ring:
     new: Op
 
 
-def make_async(kernel: Kernel, machine: Machine) -> Kernel:
+def make_async(kernel: Kernel) -> Kernel:
     """The AREF form of a TILE kernel; ``attrs["notes"]`` says what stayed synchronous."""
-    plan = choose_loads(kernel, machine)
+    plan = choose_loads(kernel)
     rings = form_rings(kernel.body, plan.loads)
     body = _Inserter(kernel.body, rings).block(kernel.body)
     body = Block(body.params, (*(r.new for r in rings), *body.ops))
@@ -56,7 +55,7 @@ def make_async(kernel: Kernel, machine: Machine) -> Kernel:
     return kernel.with_(form="aref", body=body, attrs=attrs)
 
 
-def choose_loads(kernel: Kernel, machine: Machine) -> Plan:
+def choose_loads(kernel: Kernel) -> Plan:
     """Loads whose every reader is a product that can run asynchronously.
 
     A product needs its second operand from such a load and its first from one
@@ -67,7 +66,7 @@ def choose_loads(kernel: Kernel, machine: Machine) -> Plan:
     found = _candidates(kernel, notes)
     defs = definitions(kernel.body)
     for dot in (op for op in walk(kernel.body) if op.name == "dot"):
-        reason = why_not_wgmma(dot, machine)
+        reason = why_not_wgmma(dot)
         if reason is not None:
             notes[dot] = reason
     while True:

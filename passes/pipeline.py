@@ -11,12 +11,14 @@ from tilec.passes.allocate import scratch_sizes
 from tilec.passes.canonicalize import canonicalize
 from tilec.passes.layouts import assign_layouts
 from tilec.passes.make_async import make_async
-from tilec.passes.schedule.apply import ring_slots, specialize, unspecialized
-from tilec.passes.schedule.check import check, check_memory
-from tilec.passes.schedule.depths import choose_depths
-from tilec.passes.schedule.machine import MACHINES, Machine
-from tilec.passes.schedule.problem import Problem, problems
-from tilec.passes.schedule.schedule import Schedule
+from tilec.passes.schedule.apply import specialize, unspecialized
+from tilec.passes.schedule.checker import check
+from tilec.passes.schedule.distribute import compute_warps
+from tilec.passes.schedule.joint import KernelPlan, plan_kernel
+from tilec.passes.schedule.machines import MACHINES, Machine
+from tilec.passes.schedule.model import Answer, Problem
+
+SPECIALIZED = ("sm_90a",)  # targets whose backend runs warp groups
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Stages:
-    """A kernel in each form. ``log`` has a line per pass: what it decided."""
+    """A kernel in each form, and each ring loop's problem and answer, in program order.
+
+    ``log`` has a line per pass: what it decided.
+    """
 
     tile: Kernel
     aref: Kernel
     problems: tuple[Problem, ...]
-    schedules: tuple[Schedule, ...]
+    answers: tuple[Answer, ...]
     scheduled: Kernel
     log: tuple[str, ...]
 
@@ -52,13 +57,13 @@ def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) 
     loads, or one that cannot be split gives a SCHEDULED form with one group.
     """
     check_options(options)
-    machine = MACHINES.get(target)
+    machine = MACHINES.get(target) if target in SPECIALIZED else None
     tile = _verified(canonicalize(_verified(kernel)))
     log = [f"canonicalize: {_ops(kernel)} ops -> {_ops(tile)}"]
     if machine is None or options.specialize is False:
         why = f"{target} runs one group" if machine is None else "specialize=False"
         return _one_group(tile, tile.with_(form="aref"), options, (*log, f"one group: {why}"))
-    aref = _verified(canonicalize(make_async(tile, machine)))
+    aref = _verified(canonicalize(make_async(tile)))
     notes: tuple[str, ...] = aref.attrs["notes"]
     log += ["make_async: " + (", ".join(_rings(aref)) or "no rings"), *(f"  {n}" for n in notes)]
     if not _rings(aref):
@@ -78,33 +83,31 @@ def check_options(options: Options) -> None:
 
 
 def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log: tuple[str, ...]) -> Stages:
-    """Schedule the ring loops and split the kernel over them."""
-    # z3 takes a while to import, and a kernel without rings does not need it.
-    from tilec.passes.schedule.solve import solve
-
-    found = problems(aref, machine, options.stages)
-    solved = tuple(solve(p) for p in found)
-    schedules, scheduled = _split(aref, found, solved, machine, options, 0)
+    """Plan the ring loops and split the kernel over groups."""
+    warps = compute_warps(aref, options.num_warps)
+    if isinstance(warps, str):
+        return _one_group(tile, aref, options, (*log, f"one group: {warps}"), (warps,))
+    plan, scheduled = _planned(aref, machine, options, warps, 0)
     scratch = 0 if isinstance(scheduled, str) else sum(scratch_sizes(assign_layouts(scheduled)).values())
     if scratch:
-        schedules, scheduled = _split(aref, found, solved, machine, options, scratch)
+        plan, scheduled = _planned(aref, machine, options, warps, scratch)
     if isinstance(scheduled, str):
         return _one_group(tile, aref, options, (*log, f"one group: {scheduled}"), (scheduled,))
-    for problem, schedule in zip(found, schedules, strict=True):
-        check(problem, schedule)
-    check_memory(ring_slots(scheduled), machine.smem)
-    log = (*log, *(_line(p, s) for p, s in zip(found, schedules, strict=True)), _split_line(scheduled))
-    return Stages(tile, aref, found, schedules, scheduled, log)
+    problems = tuple(loop.problem for loop in plan.loops)
+    log = (*log, *map(_line, problems, plan.answers), _split_line(scheduled))
+    return Stages(tile, plan.kernel, problems, plan.answers, scheduled, log)
 
 
-def _split(
-    aref: Kernel, found: tuple[Problem, ...], solved: tuple[Schedule, ...], machine: Machine,
-    options: Options, scratch: int,
-) -> tuple[tuple[Schedule, ...], Kernel | str]:  # fmt: skip
-    """Depths that leave space for ``scratch`` bytes, and the kernel in groups or why not."""
-    schedules = choose_depths(aref, found, solved, machine, scratch)
-    split = specialize(aref, schedules, machine, options.num_warps)
-    return schedules, split if isinstance(split, str) else _verified(canonicalize(split))
+def _planned(
+    aref: Kernel, machine: Machine, options: Options, warps: int, scratch: int
+) -> tuple[KernelPlan, Kernel | str]:
+    """A plan that leaves space for ``scratch`` bytes, and the kernel in groups or why not."""
+    plan = plan_kernel(aref, machine, warps=warps, stages=options.stages, scratch=scratch)
+    for loop, answer in zip(plan.loops, plan.answers, strict=True):
+        if answer.schedule is not None:
+            check(loop.problem, answer)
+    split = specialize(plan)
+    return plan, split if isinstance(split, str) else _verified(canonicalize(split))
 
 
 def _one_group(
@@ -128,16 +131,18 @@ def _rings(kernel: Kernel) -> list[str]:
     return [op.result.hint for op in walk(kernel.body) if op.name == "aref.new"]
 
 
-def _line(problem: Problem, schedule: Schedule) -> str:
-    depths = ", ".join(f"{name} {depth} slots" for name, depth in schedule.depths)
-    flying = max((p for _, p in schedule.in_flight), default=1)
-    order = ""
-    if schedule.in_order > schedule.sustained:
-        order = f"; in program order, as emitted, up to {schedule.in_order}"
+def _line(problem: Problem, answer: Answer) -> str:
+    """What the solver says of a loop."""
+    head, bound = f"schedule of {problem.loc}: ", answer.bound
+    if answer.schedule is None:
+        return head + f"none ({answer.status}); the groups run it in program order"
+    plan = answer.schedule
+    depths = ", ".join(f"{name} {depth} slots" for name, depth in plan.depths.items())
+    stages = 1 + max(map(plan.stage, plan.times))
+    why = f" {bound.names[0]}" if bound.kind == "unit" else ""
     return (
-        f"schedule of line {problem.line}: the loop admits interval {schedule.ii} ({schedule.status}, bound "
-        f"{schedule.bound} by {schedule.reason}), {schedule.sustained} with {depths}{order}; "
-        f"{flying} products in flight"
+        f"{head}interval {plan.ii} ({answer.status}; no less than {bound.value} by {bound.kind}{why}), "
+        f"{stages} stages, {depths}"
     )
 
 

@@ -13,7 +13,7 @@ from tilec.ir.core import Kernel
 from tilec.ir.errors import TilecValueError, UnsupportedError
 from tilec.ir.text import print_kernel
 from tilec.passes import Options, Stages, lower
-from tilec.passes.schedule.schedule import Schedule
+from tilec.passes.schedule.model import Answer
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Compiled:
         return self.stages.scheduled
 
     @property
-    def schedule(self) -> tuple[Schedule, ...]:
+    def schedule(self) -> tuple[Answer, ...]:
         """The schedule of each loop that has one, outer loops first."""
-        return self.stages.schedules
+        return self.stages.answers
 
     @property
     def notes(self) -> tuple[str, ...]:

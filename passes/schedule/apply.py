@@ -1,62 +1,71 @@
-"""apply: AREF program and schedule -> SCHEDULED program. Who runs what.
+"""apply: AREF program and plan -> SCHEDULED program. Who runs what, in which order.
 
-Distribution clones the whole body per group, drops the other group's effects, and
-lets the dead-code sweep remove what the group does not need: index arithmetic is
-duplicated, everything else ends up in one place.
+Distribution clones the whole body per group, drops the other groups' effects, and lets the
+dead-code sweep remove what the group does not need: index arithmetic is duplicated,
+everything else ends up in one place. Then each compute group's loops follow the plan.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from tilec.ir.core import Block, Kernel, Op, Value, frozen, walk
+from tilec.ir.core import Block, Kernel, Op, frozen, walk
 from tilec.ir.errors import InfeasibleError
 from tilec.ir.ops import make
-from tilec.ir.types import ArefType, TileType
-from tilec.passes.async_rules import consumer_warps
-from tilec.passes.make_async import COMPUTE, LOAD
-from tilec.passes.schedule.distribute import asynchronous_dots, compute_block, load_block, why_not_closed
-from tilec.passes.schedule.machine import Machine
-from tilec.passes.schedule.schedule import Schedule
+from tilec.ir.types import TileType
+from tilec.passes.make_async import LOAD
+from tilec.passes.schedule.distribute import compute_block, consumers, load_block, why_not_closed
+from tilec.passes.schedule.follow import follow, mark
+from tilec.passes.schedule.joint import KernelPlan
 
-# Registers per thread of (load, compute), by warps of the compute group: setmaxnreg
-# takes multiples of 8, and all groups share 65536.
+# Registers per thread of (load, compute), by warps of all compute groups: setmaxnreg takes
+# multiples of 8, and all groups share 65536.
 REGISTERS = {4: (24, 240), 8: (40, 232)}
 LOAD_WARPS = 4
 LARGE_TILE = 64 * 128
 ONE_GROUP_WARPS = (1, 2, 4, 8, 16)
+IN_FLIGHT = 2  # more products than two keep no tensor core busier, but hold slots
 
 
-def specialize(
-    kernel: Kernel, schedules: tuple[Schedule, ...], machine: Machine, num_warps: int | None = None
-) -> Kernel | str:
-    """The SCHEDULED form of an AREF kernel with rings: a load and a compute group.
+def specialize(plan: KernelPlan, in_flight: int = IN_FLIGHT) -> Kernel | str:
+    """The SCHEDULED form of a planned AREF kernel: a load group and the compute groups.
 
-    ``schedules`` are those of `problems(kernel)`, with depths. ``num_warps`` asks
-    for 4 or 8 warps in the compute group. The result is a note if the kernel
-    cannot be split.
+    ``in_flight``: how many products that only add to themselves run at once, if the rings
+    have as many slots. The result is a note if the kernel cannot be split over groups.
     """
-    depths = {name: depth for s in schedules for name, depth in s.depths}
+    kernel = mark(plan.kernel, plan.places)
     news = [op for op in walk(kernel.body) if op.name == "aref.new"]
-    deep = [_with_depth(op, depths.get(op.result.hint, 1)) for op in news]
+    deep = [_with_depth(op, plan.depths[op.result.hint]) for op in news]
     rings = {old.result: new.result for old, new in zip(news, deep, strict=True)}
     load = load_block(kernel, rings)
     refusal = why_not_closed(kernel, load, rings)
     if refusal is not None:
         return refusal
-    warps = compute_warps(kernel, machine, num_warps)
-    if isinstance(warps, str):
-        if num_warps is None:
-            return warps
-        help = "8 warps need products of a multiple of 128 rows; 4 need smaller tiles"
-        raise InfeasibleError("I102", f"num_warps={num_warps}: {warps}", help=help)
+    names = consumers(kernel)
+    flying = min((in_flight, *(plan.depths[n] for n in _loop_rings(plan))))
+    blocks, notes = [load], list[str]()
+    for name in names:
+        block, refused = follow(compute_block(kernel, rings, name), flying)
+        blocks.append(block)
+        notes += [f"in program order: {note}" for note in refused]
+    few, many = REGISTERS[plan.warps * len(names)]
     groups = make(
-        "warp_groups", blocks=(load, compute_block(kernel, schedules, rings)), loc=news[0].loc,
-        names=(LOAD, COMPUTE), warps=(LOAD_WARPS, warps), registers=REGISTERS[warps],
+        "warp_groups", blocks=tuple(blocks), loc=news[0].loc, names=(LOAD, *names),
+        warps=(LOAD_WARPS, *(plan.warps for _ in names)), registers=(few, *(many for _ in names)),
     )  # fmt: skip
-    body = Block((), (*deep, groups, make("yield")))
-    attrs = {**kernel.attrs, "num_warps": LOAD_WARPS + warps, "schedule": facts(schedules)}
+    return _scheduled(plan, Block((), (*deep, groups, make("yield"))), notes)
+
+
+def _scheduled(plan: KernelPlan, body: Block, notes: list[str]) -> Kernel:
+    kernel = plan.kernel
+    warps = LOAD_WARPS + plan.warps * len(consumers(kernel))
+    attrs = {**kernel.attrs, "num_warps": warps, "schedule": facts(plan)}
+    attrs["notes"] = (*kernel.attrs.get("notes", ()), *dict.fromkeys(notes))
     return kernel.with_(form="scheduled", body=body, attrs=frozen(**attrs))
+
+
+def _loop_rings(plan: KernelPlan) -> list[str]:
+    return [b.id for loop in plan.loops for b in loop.problem.buffers]
 
 
 def unspecialized(kernel: Kernel, num_warps: int | None = None, notes: tuple[str, ...] = ()) -> Kernel:
@@ -73,33 +82,15 @@ def _with_depth(new: Op, depth: int) -> Op:
     return make("aref.new", loc=new.loc, hints=(new.result.hint,), payload=new.attrs["payload"], depth=depth)
 
 
-def compute_warps(kernel: Kernel, machine: Machine, wish: int | None) -> int | str:
-    """Two cooperative warp groups if the rows of every asynchronous product split evenly, else one.
-
-    The author's wish if the products allow it; else the reason why they do not.
-    """
-    found = [d.result.type for d in asynchronous_dots(kernel.body)]
-    products = [t for t in found if isinstance(t, TileType)]
-    able = min(consumer_warps(t.shape[0]) for t in products)
-    warps = able if wish is None else wish
-    if warps not in (4, able):
-        return f"the rows of the products split over {able} warps, not {warps}"
-    widest = max(products, key=lambda t: t.size)
-    registers = widest.size // (32 * warps)
-    if registers > machine.accumulator_registers:
-        return (
-            f"on {warps} warps the accumulator of a {widest.shape} product takes {registers} registers each"
-        )
-    return warps
-
-
-def facts(schedules: tuple[Schedule, ...]) -> tuple[tuple[tuple[str, Any], ...], ...]:
-    """What the schedules say, as plain data for ``kernel.attrs["schedule"]``."""
-    names = ("loop", "ii", "sustained", "in_order", "bound", "reason", "status", "depths", "in_flight")
-    return tuple(tuple((name, getattr(s, name)) for name in names) for s in schedules)
-
-
-def ring_slots(kernel: Kernel) -> list[tuple[int, int]]:
-    """(bytes, depth) of every ring of a SCHEDULED kernel."""
-    types: list[Value] = [op.result for op in walk(kernel.body) if op.name == "aref.new"]
-    return [(v.type.slot_bytes, v.type.depth or 1) for v in types if isinstance(v.type, ArefType)]
+def facts(plan: KernelPlan) -> tuple[tuple[tuple[str, Any], ...], ...]:
+    """What the answers say, as plain data for ``kernel.attrs["schedule"]``, a row for each ring loop."""
+    rows = []
+    for number, (loop, answer) in enumerate(zip(plan.loops, plan.answers, strict=True)):
+        row: dict[str, Any] = {"loop": number, "line": loop.loop.loc.line, "status": answer.status}
+        row |= {"bound": answer.bound.value, "reason": answer.bound.kind}
+        if answer.schedule is not None:
+            stages = max(map(answer.schedule.stage, answer.schedule.times), default=0) + 1
+            row |= {"ii": answer.schedule.ii, "stages": stages}
+        row["depths"] = tuple((b.id, plan.depths[b.id]) for b in loop.problem.buffers)
+        rows.append(tuple(row.items()))
+    return tuple(rows)

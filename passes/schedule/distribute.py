@@ -14,11 +14,11 @@ from tilec.ir.core import (
     frozen,
     walk,
 )
-from tilec.ir.ops import make, written_tensors
-from tilec.passes.async_rules import source_of
+from tilec.ir.errors import InfeasibleError
+from tilec.ir.ops import attr, make, written_tensors
+from tilec.ir.types import TileType
+from tilec.passes.async_rules import ACCUMULATOR, consumer_warps, source_of
 from tilec.passes.rewrite import where
-from tilec.passes.schedule.problem import accumulator_place, ring_loops
-from tilec.passes.schedule.schedule import Schedule
 from tilec.passes.sweep import has_effect, sweep
 
 Env = dict[Value, Value]
@@ -51,9 +51,14 @@ def why_not_closed(kernel: Kernel, load: Block, rings: Env) -> str | None:
     return None
 
 
-def compute_block(kernel: Kernel, schedules: tuple[Schedule, ...], rings: Env) -> Block:
-    """The compute group: everything but the puts; products are asynchronous."""
-    return sweep(clone_block(kernel.body, dict(rings), _Compute(kernel, schedules)))
+def consumers(kernel: Kernel) -> tuple[str, ...]:
+    """The compute groups, as the gets name them, in program order."""
+    return tuple(dict.fromkeys(attr(op, "group") for op in walk(kernel.body) if op.name == "aref.get"))
+
+
+def compute_block(kernel: Kernel, rings: Env, group: str) -> Block:
+    """All that a compute group's effects need, but the puts; products are asynchronous, and waited for."""
+    return sweep(clone_block(kernel.body, dict(rings), _Compute(kernel, group)))
 
 
 def asynchronous_dots(block: Block) -> list[Op]:
@@ -67,59 +72,47 @@ def asynchronous_dots(block: Block) -> list[Op]:
     return found
 
 
-class _Compute:
-    """The rewriter of the compute group.
+def compute_warps(kernel: Kernel, wish: int | None) -> int | str:
+    """Two warp groups if the rows of every asynchronous product split evenly, else one; or why neither can.
 
-    By default a product is waited for at once. In a loop with P > 1 products in
-    flight the wait and the releases lag P - 1 iterations behind, and what is left
-    is drained after the loop.
+    InfeasibleError I102 if the author wishes for what the products do not allow.
     """
+    found = [d.result.type for d in asynchronous_dots(kernel.body)]
+    products = [t for t in found if isinstance(t, TileType)]
+    able = min(consumer_warps(t.shape[0]) for t in products)
+    warps = able if wish is None else wish
+    reason = _why_not_warps(products, able, warps)
+    if reason is not None and wish is not None:
+        help = "8 warps need products of a multiple of 128 rows; 4 need smaller tiles"
+        raise InfeasibleError("I102", f"num_warps={wish}: {reason}", help=help)
+    return warps if reason is None else reason
 
-    def __init__(self, kernel: Kernel, schedules: tuple[Schedule, ...]) -> None:
+
+def _why_not_warps(products: list[TileType], able: int, warps: int) -> str | None:
+    if warps not in (4, able):
+        return f"the rows of the products split over {able} warps, not {warps}"
+    widest = max(products, key=lambda t: t.size)
+    registers = widest.size // (32 * warps)
+    if registers > ACCUMULATOR:
+        return (
+            f"on {warps} warps the accumulator of a {widest.shape} product takes {registers} registers each"
+        )
+    return None
+
+
+class _Compute:
+    """The rewriter of a compute group: a product is waited for at once."""
+
+    def __init__(self, kernel: Kernel, group: str) -> None:
         self.products = set(asynchronous_dots(kernel.body))
-        self.lag: dict[Op, int] = {}
-        self.loops: dict[Op, tuple[int, tuple[Value, ...]]] = {}
-        for loop, schedule in zip(ring_loops(kernel), schedules, strict=True):
-            self._plan(loop, dict(schedule.in_flight))
-
-    def _plan(self, loop: Op, in_flight: dict[str, int]) -> None:
-        """Mark the loop, its product and its releases if products overlap."""
-        place = accumulator_place(loop)
-        flying = max(in_flight.values(), default=1)
-        if place is None or flying < 2:
-            return
-        ops = loop.blocks[-1].ops
-        late = [op for op in ops if op.name == "aref.release" and in_flight.get(op.args[0].hint, 1) > 1]
-        marked = [*late, *(op for op in ops if op in self.products)]
-        self.lag.update(dict.fromkeys(marked, flying - 1))
-        self.loops[loop] = place, tuple(op.args[0] for op in late)
+        self.group = group
 
     def __call__(self, op: Op, env: Env) -> list[Op]:
-        if op.name in ("aref.new", "aref.put"):
+        if op.name in ("aref.new", "aref.put") or op.attrs.get("group", self.group) != self.group:
             return []
-        if op in self.products:
-            return self._product(op, env)
         new = clone_op(op, env, self)
-        if op in self.lag:
-            return [new.with_(attrs=frozen(**{**op.attrs, "keep": self.lag[op]}))]
-        return [new, *self._drain(op, env)]
-
-    def _product(self, op: Op, env: Env) -> list[Op]:
-        """The product and its wait; without lag the wait gives the result."""
-        new = clone_op(op, env, self).with_(attrs=frozen(**{**op.attrs, "asynchronous": True}))
-        if op in self.lag:
-            return [new, make("dot.wait", loc=op.loc, pending=self.lag[op])]
-        return [new, self._wait(op.result, op, env)]
-
-    def _wait(self, value: Value, op: Op, env: Env) -> Op:
-        wait = make("dot.wait", (env[value],), loc=op.loc, hints=(value.hint,), pending=0)
-        env[value] = wait.result
-        return wait
-
-    def _drain(self, op: Op, env: Env) -> list[Op]:
-        """After a loop with lag: wait for the last products, give back all slots."""
-        if op not in self.loops:
-            return []
-        place, rings = self.loops[op]
-        releases = [make("aref.release", (env[r],), loc=op.loc, group="compute", keep=0) for r in rings]
-        return [self._wait(op.results[place], op, env), *releases]
+        if op not in self.products:
+            return [new]
+        wait = make("dot.wait", (new.result,), loc=op.loc, hints=(op.result.hint,), pending=0)
+        env[op.result] = wait.result
+        return [new.with_(attrs=frozen(**{**op.attrs, "asynchronous": True})), wait]

@@ -97,10 +97,10 @@ class _Extractor:
         for lead in leads:
             self.names[lead] = self._name(lead)
         ops = tuple(self._op(lead) for lead in leads)
-        edges = _merged([*self._value_edges(), *self._effect_edges(), *self._kept_edges()])
+        edges = [*self._value_edges(), *self._kept_edges(), *self._effect_edges(), *self._copy_edges()]
         limit = limits(self.machine, smem=self.wishes.smem_reserved)
         problem = Problem(
-            name, ops, edges, tuple(self._buffers()), limit, 1 + self.wishes.parts,
+            name, ops, _merged(edges), tuple(self._buffers()), limit, 1 + self.wishes.parts,
             tuple(self._hints()), _loc(self.loop),
         )  # fmt: skip
         return LoopProblem(self.loop, problem, {self.names[n]: m for n, m in self.body.members.items()})
@@ -165,10 +165,16 @@ class _Extractor:
     def _effect_edges(self) -> Iterator[Edge]:
         """Writes to memory, and reads of what is written, stay in program order, also across iterations."""
         written = {op.args[0] for op in walk(self.loop.blocks[-1]) if opdef(op.name).effect == "write"}
-        acting = [n for n, members in self.body.members.items() if _touches(members, written)]
-        pairs = [(a, b, 0) for a, b in pairwise(acting)]
-        if len(acting) > 1:
-            pairs.append((acting[-1], acting[0], 1))
+        yield from self._in_order([n for n, m in self.body.members.items() if _touches(m, written)])
+
+    def _copy_edges(self) -> Iterator[Edge]:
+        """The producer fills the rings in program order, iteration by iteration."""
+        yield from self._in_order([n for n in self.body.members if n.name == "aref.put"])
+
+    def _in_order(self, leads: list[Op]) -> Iterator[Edge]:
+        pairs = [(a, b, 0) for a, b in pairwise(leads)]
+        if len(leads) > 1:
+            pairs.append((leads[-1], leads[0], 1))
         for a, b, distance in pairs:
             yield self._edge(a, b, 1, distance, mem="ord", same=True)
 

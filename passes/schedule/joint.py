@@ -21,6 +21,7 @@ from tilec.passes.schedule.search import solve
 from tilec.passes.schedule.slots import Ring, budget, least, rings, total, with_spares
 
 UNIT = "TC"
+RLIMIT = 2_000_000  # z3 resource units for one loop: what a compilation may cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,7 @@ def plan_kernel(
 @lru_cache(maxsize=256)
 def solve_once(problem: Problem) -> Answer:
     """`solve`, remembered: a loop is compiled many times in one process."""
-    return solve(problem)
+    return solve(problem, rlimit=RLIMIT)
 
 
 def _others(found: tuple[Ring, ...], depths: Mapping[str, int], loop: Op) -> int:
