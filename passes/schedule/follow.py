@@ -115,10 +115,13 @@ def _bare(op: Op) -> Op:
 
 def _adds_to_itself(dot: Op, loop: Op) -> bool:
     """Whether the product's accumulator is its own last result, which nothing else reads."""
-    params = loop.blocks[0].params[1:]
+    body = loop.blocks[0]
+    waits = {op.args[0]: op.result for op in body.ops if op.name == "dot.wait" and op.args}
+    result = waits.get(dot.result, dot.result)
+    params = body.params[1:]
     if dot.args[2] not in params:
         return False
     place = params.index(dot.args[2])
-    reads = [a for op in loop.blocks[0].ops for a in op.args]
-    alone = reads.count(params[place]) == 1 and reads.count(dot.result) == 1
-    return alone and loop.blocks[0].yielded[place] is dot.result
+    reads = [a for op in body.ops if op.name != "dot.wait" for a in op.args]
+    alone = reads.count(params[place]) == 1 and reads.count(result) == 1
+    return alone and body.yielded[place] is result
