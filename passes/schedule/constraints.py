@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import combinations, product
 
 from tilec.passes.schedule.encode import FALSE, TRUE, Encoding, longest
-from tilec.passes.schedule.model import Buffer, Edge, Hint, Op, Segment, exclusive
+from tilec.passes.schedule.model import Buffer, Edge, Hint, Op, Problem, Segment, exclusive
 from tilec.passes.schedule.registers import limit
 from tilec.passes.schedule.smt import Clause, Sum, negate, number, total
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 
 from tilec.passes.schedule.bounds import recurrence_bound
 from tilec.passes.schedule.constraints import anchor_of, order
-from tilec.passes.schedule.goals import least, measure, slack, slower, term
+from tilec.passes.schedule.goals import carried, least, measure, slack, slower, term
 from tilec.passes.schedule.heuristic import least_depth
 from tilec.passes.schedule.model import Problem, Schedule
 from tilec.passes.schedule.query import Found, Query
 from tilec.passes.schedule.registers import budgets
 from tilec.passes.schedule.smt import Clause, Session
-from tilec.passes.schedule.structure import decided, least_times
+from tilec.passes.schedule.structure import Arc, decided, least_times
 
 Goal = tuple[str, int, bool]
 
@@ -60,7 +60,7 @@ class Polish:
             middle = (low + best - 1) // 2
             found = self.query.ask([self.query.assume(f"u{name}{middle}", [(f"(<= {text} {middle})",)])])
             if isinstance(found, Schedule):
-                self._take(found, name)
+                self._take(found)
             elif found == "unsat":
                 low = middle + 1
             else:
@@ -113,39 +113,46 @@ class Polish:
 
     def _first(self, v: int) -> None:
         """The least group of an op and then its least issue time."""
-        enc, o = self.query.encoding, self.problem.ops[v]
-        while not self._is_first(v):
-            found = self.query.ask([self._earlier(v)])
-            if found == "unknown":
-                self.proven = False
-            if not isinstance(found, Schedule):
-                break
-            self._take(found)
-        stage, residue = divmod(self.plan.times[o.id], self.plan.ii)
-        enc.require((enc.runs_in(v, self.plan.groups[o.id]),))
+        enc, name = self.query.encoding, self.problem.ops[v].id
+        while self.plan.groups[name] > 1 and self._improves(self._lower_group(v)):
+            pass
+        enc.require((enc.runs_in(v, self.plan.groups[name]),))
+        low, tries = self._earliest(v), 0
+        while low < (now := self.plan.times[name]):
+            # The plan's structure is at its best: at first only a refutation is expected.
+            target = now - 1 if tries < 2 else (low + now - 1) // 2
+            tries += 1
+            if not self._improves(self._by(v, target)):
+                low = target + 1
+        stage, residue = divmod(self.plan.times[name], self.plan.ii)
         enc.require((f"(= s{v} {stage})",))
         enc.require((f"(= r{v} {residue})",))
 
-    def _is_first(self, v: int) -> bool:
-        """Whether nothing can be less, from what is fixed."""
-        o = self.problem.ops[v]
-        if self.plan.groups[o.id] > 1:
-            return False
-        ins = [e for e in self.problem.edges if e.dst == o.id and e.src in self.fixed]
-        starts = [self.fixed[e.src] + e.d - e.delta * self.plan.ii for e in ins]
-        return self.plan.times[o.id] <= max([0, *starts])
+    def _improves(self, assumption: str) -> bool:
+        """Whether a plan under an assumption exists; it is taken."""
+        found = self.query.ask([assumption])
+        if isinstance(found, Schedule):
+            self._take(found)
+        elif found == "unknown":
+            self.proven = False
+        return isinstance(found, Schedule)
 
-    def _earlier(self, v: int) -> str:
-        """The assumption that (group, stage, residue) of op v is lexicographically less."""
-        enc, o = self.query.encoding, self.problem.ops[v]
-        group, (stage, residue) = self.plan.groups[o.id], divmod(self.plan.times[o.id], self.plan.ii)
-        lower = tuple(enc.runs_in(v, g) for g in range(group))
-        clauses = [
-            (*lower, enc.runs_in(v, group)),
-            (*lower, f"(<= s{v} {stage})"),
-            (*lower, f"(< s{v} {stage})", f"(< r{v} {residue})"),
-        ]
-        return self.query.assume(f"un{v}_{group}_{stage}_{residue}", clauses)
+    def _earliest(self, v: int) -> int:
+        """A lower bound of an op's time, from what is fixed."""
+        ins = [e for e in self.problem.edges if e.dst == self.problem.ops[v].id and e.src in self.fixed]
+        return max([0, *(self.fixed[e.src] + e.d - e.delta * self.plan.ii for e in ins)])
+
+    def _lower_group(self, v: int) -> str:
+        """The assumption that an op runs in a lower group than in the plan."""
+        group = self.plan.groups[self.problem.ops[v].id]
+        clause = tuple(self.query.encoding.runs_in(v, g) for g in range(group))
+        return self.query.assume(f"ug{v}_{group}", [clause])
+
+    def _by(self, v: int, time: int) -> str:
+        """The assumption that an op issues by a time."""
+        stage, residue = divmod(time, self.plan.ii)
+        clauses = [(f"(<= s{v} {stage})",), (f"(< s{v} {stage})", f"(<= r{v} {residue})")]
+        return self.query.assume(f"ut{v}_{time}", clauses)
 
     def _first_offsets(self) -> None:
         """The least place of each buffer in turn; depths follow from the times."""
@@ -163,21 +170,20 @@ class Polish:
 
     # Plans
 
-    def _take(self, plan: Schedule, *more: str) -> None:
-        """A plan of the solver, with its ops as early as its structure allows if no goal suffers.
+    def _take(self, plan: Schedule) -> None:
+        """A plan of the solver, with its ops as early as its structure allows.
 
-        ``more``: goals that are not settled yet and must not suffer either.
+        No time grows, so no goal suffers as long as carried values do not take longer.
         """
         arcs = list(decided(slower(self.problem, self.extra), plan))
-        anchor = anchor_of(self.problem)
+        for e in carried(self.problem):
+            arcs.append(Arc(e.src, e.dst, min(0, plan.times[e.dst] - plan.times[e.src]), 0))
         fixed = dict(self.fixed)
+        anchor = anchor_of(self.problem)
         if anchor is not None:
             fixed[self.problem.ops[anchor].id] = plan.times[self.problem.ops[anchor].id]
         times = least_times(self.problem, arcs, plan.ii, fixed)
-        early = plan if times is None else self._shallow(replace(plan, times=times))
-        names = [g for g, _, _ in self.goals if g != "slack"]
-        worse = any(measure(self.problem, early, g) > measure(self.problem, plan, g) for g in [*names, *more])
-        self.plan = plan if worse else early
+        self.plan = plan if times is None else self._shallow(replace(plan, times=times))
 
     def _shallow(self, plan: Schedule) -> Schedule:
         """With the least depths for its times."""

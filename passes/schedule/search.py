@@ -43,7 +43,8 @@ def solve(
         return Answer(
             "infeasible" if verdict == "unsat" else "unknown", None, search.bound, work=search.spent()
         )
-    plan, goals, work = search.best, (), search.spent()
+    plan, work = search.best, search.spent()
+    goals: tuple[tuple[str, int, bool], ...] = ()
     if polish:
         plan, goals, used = polished(problem, plan, int(plan.ii * (1 + give)), names, rlimit, search.query)
         work += used

@@ -80,9 +80,9 @@ def decided(problem: Problem, plan: Schedule) -> Iterator[Arc]:
                     yield from _in_order(plan, o.id, v.id, o.cyc, 1)
     for b in problem.buffers:
         yield from (Arc(r.op, b.writer, r.rd, plan.depths.get(b.id, 1)) for r in b.readers)
-    for a, b in combinations([b for b in problem.buffers if b.alloc], 2):
-        if a.mem == b.mem and _overlap(plan, a, b):
-            yield from _one_after_other(plan, a, b)
+    for one, other in combinations([b for b in problem.buffers if b.alloc], 2):
+        if one.mem == other.mem and _overlap(plan, one, other):
+            yield from _one_after_other(plan, one, other)
     yield from _live(problem, plan)
 
 
