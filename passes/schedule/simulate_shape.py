@@ -59,7 +59,8 @@ def _budgets(plan: Plan) -> Iterator[Fault]:
     if sorted(given) != sorted(plan.groups):
         yield Fault("registers", 0, f"budgets for groups {sorted(given)}, used are {sorted(plan.groups)}")
     for group, budget in given.items():
-        if budget % limits.reg_step or not LEAST_REGISTERS <= budget <= limits.reg_limit:
+        most = max(limits.reg_limit, LEAST_REGISTERS)
+        if budget % limits.reg_step or not LEAST_REGISTERS <= budget <= most:
             yield Fault("registers", 0, f"group {group} cannot have a budget of {budget}")
     total = sum(32 * _warps(plan, g) * given.get(g, 0) for g in plan.groups)
     if limits.reg_file is not None and total > limits.reg_file:

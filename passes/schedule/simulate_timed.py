@@ -153,8 +153,8 @@ def _lives(plan: Plan, b: Buffer) -> Iterator[Span]:
 
 
 def _registers(plan: Plan) -> Iterator[Fault]:
-    """Live results of each group, cycle by cycle, against its budget."""
-    for group, ops in plan.groups.items():
+    """Live results of each group, cycle by cycle, against its budget; the producer has none."""
+    for group, ops in ((g, ops) for g, ops in plan.groups.items() if g):
         fixed = plan.problem.limits.reg_fixed + sum(plan.problem.op[v].pinned for v in ops)
         budget = plan.schedule.registers.get(group, 0)
         spans = (s for v in ops if plan.problem.op[v].regs for s in _held(plan, v))
