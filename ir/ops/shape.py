@@ -131,13 +131,20 @@ def _infer_dot(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Ty
     return (acc.with_(space="reg"),)
 
 
-@op("dot", _infer_dot, ("a", "b", "acc"), optional={"precision": "ieee", "asynchronous": False}, family="dot")
+@op(
+    "dot",
+    _infer_dot,
+    ("a", "b", "acc"),
+    optional={"precision": "ieee", "asynchronous": False, "part": None},
+    family="dot",
+)
 def _dot(rt: Any, node: Op, a: Array, b: Array, acc: Array) -> Any:
     """acc + a @ b, accumulated in acc's dtype in any order.
 
     precision "tf32" truncates float32 operands to 10 mantissa bits. With
     ``asynchronous`` (SCHEDULED form) the operands are read at some time before
-    the `dot.wait` that covers it, and only then is the result usable.
+    the `dot.wait` that covers it, and only then is the result usable. ``part`` numbers
+    the sub-tile that the product belongs to, if the kernel's rows are split.
     """
     if node.attrs.get("asynchronous"):
         return rt.defer(node, a, b, acc)

@@ -123,9 +123,6 @@ KERNELS = {"gemm": gemm, "attention": attention}
 
 
 # A GEMM has one put per block, which cannot be swapped with another.
-# The products of a GEMM overlap, and its releases give back all but one slot: a slot too
-# many that is got is given back too, so only running it shows that one is missing.
-UNSEEN = {("gemm", "double get")}
 CASES = [(k, m) for k in KERNELS for m in MUTATIONS if (k, m) != ("gemm", "swapped payloads")]
 
 
@@ -139,4 +136,4 @@ def test_mutation_is_noticed(kernel: str, name: str) -> None:
         args = halves(3, (64, 16), (96, 16), (96, 16), (64, 16))
     assert not noticed_by_verifier(good)
     assert noticed_by_running(good, bad, args)
-    assert noticed_by_verifier(bad) == (visible and (kernel, name) not in UNSEEN)
+    assert noticed_by_verifier(bad) == visible
