@@ -91,14 +91,20 @@ class UnitChecker(CopyChecker):
         rows = np.arange(4) + cta.rank * self.per_cta + 4 * group
         known = self.clocks.known[rows[0] : rows[-1] + 1]
         who, groups = known.min(axis=0), self._products(cta, group)
-        repeat = _REPEAT[memory.shadow.shift]
         for granules, swizzle in reads:
-            place = (granules[:, None] << repeat | np.arange(1 << repeat)).ravel() if repeat else granules
-            self._check_swizzle(memory, int(place[0]), swizzle, inst)
-            self.check_read(memory, place, Actor(who, groups.column, race.WGMMA, SHARED), inst)
-            memory.shadow.note_read(place, groups.column, time)
+            self.read_operand(memory, granules, swizzle, who, groups.column, time, inst)
         groups.add(time, self.clocks.publish(rows, time))
         self.active[rows] = True
+
+    def read_operand(self, memory: Memory, units: Array, swizzle: int, who: Array, column: int, time: int,
+                     inst: Instruction) -> None:  # fmt: skip
+        """A product reads 16-byte units of shared memory."""
+        repeat = _REPEAT[memory.shadow.shift]
+        place = (units[:, None] << repeat | np.arange(1 << repeat)).ravel() if repeat else units
+        self._check_swizzle(memory, int(place[0]), swizzle, inst)
+        kind = self.timeline.actors[self.clocks.ids[column]].kind
+        self.check_read(memory, place, Actor(who, column, kind, SHARED), inst)
+        memory.shadow.note_read(place, column, time)
 
     def _check_swizzle(self, memory: Memory, granule: int, swizzle: int, inst: Instruction) -> None:
         """E17: a copy wrote the operand with another swizzle than the descriptor has."""
@@ -107,7 +113,7 @@ class UnitChecker(CopyChecker):
         writer = self.timeline.actors[int(shadow.writer[granule])]
         if writer.kind == race.MBARRIER and wrote != swizzle:
             before = self.timeline.site(int(shadow.wrote[granule]))
-            names = ("no", "32-byte", "64-byte", "128-byte")
+            names = ("no", "32-byte", "64-byte", "128-byte", "32-byte-atom")
             text = (
                 f"a descriptor with {names[swizzle]} swizzle reads what was copied with {names[wrote]} "
                 f"swizzle at {where(before)}"

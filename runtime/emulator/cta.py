@@ -73,11 +73,12 @@ class NamedBarrier:
 
 @dataclass
 class WarpGroup:
-    """wgmma state of a warpgroup: its groups, register writes that no fence covers, the
-    registers of products in flight, and those of them that a wait has left in flight."""
+    """wgmma state of a warpgroup: its groups, registers (bits of their rows) that ordinary
+    instructions used since the last fence, the registers of products in flight, and those of them
+    that a wait has left in flight."""
 
     groups: Groups = field(default_factory=Groups)
-    unfenced: set[int] = field(default_factory=set)
+    unfenced: int = -1
     flying: dict[int, int] = field(default_factory=dict)
     skipped: set[int] = field(default_factory=set)
 

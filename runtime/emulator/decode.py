@@ -82,7 +82,7 @@ def _op(program: Program, inst: Instruction, join: bool) -> Op:
     read, written = registers_of(program, inst)
     op.touches = frozenset(read | written) & frozenset(program.watched | program.loaded)
     if not is_wgmma:
-        op.watched = tuple(written & program.watched)
+        op.watched = sum(1 << row for row in (read | written) & program.watched)
     if base in _CONTROL:
         _control(program, op, base)
     return op

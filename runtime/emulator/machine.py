@@ -10,6 +10,7 @@ import numpy as np
 from tilec.ir.errors import RaceError
 from tilec.ir.loc import UNKNOWN
 from tilec.runtime.emulator.asyncops import Flight, Mode
+from tilec.runtime.emulator.check_tensor import TensorChecker
 from tilec.runtime.emulator.checker import Checker
 from tilec.runtime.emulator.cta import Cta
 from tilec.runtime.emulator.numbers import Array
@@ -50,8 +51,11 @@ class Machine:
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
         self.flight = Flight(self.mode, self.rng)
+        self.observer: Observer = Observer()
         self.tensor = TensorWatch()
-        self.observer: Observer = Checker(self) if self.check else Observer()
+        if self.check:
+            self.observer = checker = Checker(self)
+            self.tensor = TensorChecker(checker)
 
     def note(self, report: Report) -> bool:
         """Note a finding, once per instruction and code. Whether it is one of the first kind."""
@@ -84,7 +88,9 @@ class Machine:
         self.cluster_ctas = []
         self.cluster_ctas = [Cta(self, (x, y, z), rank) for rank, (x, y, z) in enumerate(ids)]
         self.observer.begin(self.cluster_ctas)
+        self.tensor.begin(self.cluster_ctas)
         Scheduler(self).run()
+        self.tensor.end()
         self.observer.end()
         self.flight.drain()
 

@@ -9,6 +9,7 @@ from tilec.runtime.emulator.report import where
 
 # Kinds of actors.
 WARP, COPY, MBARRIER, WGMMA, BULK_READ, BULK_WRITE = "warp", "cp.async", "mbarrier", "wgmma", "read", "write"
+TENSOR, TENSOR_LOAD, TENSOR_STORE, FREE = "tcgen05", "tcgen05.ld", "tcgen05.st", "tcgen05.dealloc"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ _WRITE_AFTER = {
     COPY: Race("E4", _COPY),
     MBARRIER: Race("E4", _LANDS),
     WGMMA: Race("E4", "no wgmma.wait_group covers the product"),
+    TENSOR: Race("E4", "no wait for the mbarrier of a tcgen05.commit covers the product"),
     BULK_READ: Race("E18", "no cp.async.bulk.wait_group.read covers the store"),
 }
 _GLOBAL = {
@@ -53,6 +55,12 @@ _GLOBAL = {
     MBARRIER: Race("E27", _LANDS),
     BULK_WRITE: Race("E27", _STORE),
 }
+_TENSOR = {
+    TENSOR: Race("E20", "no tcgen05.commit and wait for its mbarrier covers it"),
+    TENSOR_LOAD: Race("E20", "no tcgen05.wait::ld and synchronisation covers the load"),
+    TENSOR_STORE: Race("E20", "no tcgen05.wait::st and synchronisation covers the store"),
+}
+_FREED = Race("E19", "nothing orders this before the deallocation")
 _UNFENCED = Race("E1", "no proxy fence stands between")
 _UNFENCED_WRITE = Race("W2", "no proxy fence stands between")
 
@@ -61,6 +69,8 @@ def rule_of(memory: str, earlier: Access, later: Access, fenced: bool) -> Race:
     """The rule that two accesses break. ``fenced`` False: they are ordered, but lack a proxy fence."""
     if not fenced:
         return _UNFENCED_WRITE if later.writes else _UNFENCED
+    if memory == "tensor":
+        return _FREED if later.kind == FREE else _TENSOR[earlier.kind]
     if memory == "global":
         return _GLOBAL[earlier.kind]
     return (_WRITE_AFTER if later.writes else _READ_AFTER)[earlier.kind]
@@ -69,7 +79,15 @@ def rule_of(memory: str, earlier: Access, later: Access, fenced: bool) -> Race:
 def text_of(rule: Race, memory: str, start: int, size: int, earlier: Access, later: Access) -> str:
     """The message: both accesses, the bytes, and the edge that is missing."""
     verb, before = "writes" if later.writes else "reads", "wrote" if earlier.writes else "read"
+    verb = "deallocates" if later.kind == FREE else verb
+    place = f"at {start:#x}..{start + size - 1:#x}" if memory != "tensor" else _cells(start)
     return (
-        f"{later.who} {verb} {memory} memory at {start:#x}..{start + size - 1:#x}, which {earlier.who} "
-        f"{before} at {where(earlier.inst)}; {rule.edge}"
+        f"{later.who} {verb} {memory} memory {place}, which {earlier.who} {before} at "
+        f"{where(earlier.inst)}; {rule.edge}"
     )
+
+
+def _cells(record: int) -> str:
+    """A record of tensor memory covers 16 lanes of one of the 512 columns."""
+    half, column = divmod(record, 512)
+    return f"(lanes {16 * half} to {16 * half + 15} of column {column})"

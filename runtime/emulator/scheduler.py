@@ -155,9 +155,9 @@ class Scheduler:
     def _note(self, part: Strand, op: Op) -> None:
         if op.effect:
             self.last_effect = self.machine.now
-        for row in op.watched if self.machine.observer.checks else ():
-            for group in part.groups():
-                part.cta.warpgroups[int(group)].unfenced.add(row)
+        if op.watched and self.machine.observer.checks:
+            for group in part.groups().tolist():
+                part.cta.warpgroups[group].unfenced |= op.watched
 
     def _wait(self, s: Strand, wait: Wait) -> bool:
         if wait.spin:

@@ -1,8 +1,8 @@
 """tcgen05.mma, cp, shift, commit and fence: what one thread issues to the tensor core.
 
-The operations of one thread act in the order of issue. The manual promises that for some pairs
-only; compilers rely on it for all (CUTLASS copies new scale factors behind the products that
-read the old ones), and the hardware has one queue.
+The operations of a CTA (or pair) act in the order of issue. The manual promises that for some
+pairs only; compilers rely on it for all (CUTLASS copies new scale factors behind the products
+that read the old ones), and the hardware has one queue.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tilec.runtime.emulator.operands import Get, address, getter, per_thread
 from tilec.runtime.emulator.program import Program, Run
 from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.spaces import SHARED_WINDOW
-from tilec.runtime.emulator.tcgen05_desc import Shared, decode_product, decode_shared
+from tilec.runtime.emulator.tcgen05_desc import decode_product, decode_shared
 from tilec.runtime.emulator.tcgen05_mma import Issue, Multiply
 from tilec.runtime.emulator.tcgen05_operand import Matrix, contained
 from tilec.runtime.emulator.tensor_watch import Cells
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Pipe:
-    """What one thread has issued: every operation acts after those before it."""
+    """What a CTA has issued: every operation acts after those before it."""
 
     def __init__(self) -> None:
         self.waiting: deque[Callable[[], None]] = deque()
@@ -54,8 +54,11 @@ class Pipe:
         cta.issue(AsyncOp(text, [up_to_here]))
 
 
-def _pipe(s: Strand, thread: int) -> Pipe:
-    found: Pipe = s.cta.tensor.pipes.setdefault(thread, Pipe())
+def _pipe(s: Strand, inst: Instruction) -> Pipe:
+    """The queue of the CTA, or of the pair."""
+    memory = group_of(s.cta, inst)[0].tensor
+    memory.pipe = memory.pipe or Pipe()
+    found: Pipe = memory.pipe
     return found
 
 
@@ -101,15 +104,9 @@ def mma(inst: Instruction, program: Program) -> Run:
 def _start(s: Strand, i: int, shared: list[Matrix], cells: tuple[list[Cells], list[Cells]],
            act: Callable[[], None], inst: Instruction) -> None:  # fmt: skip
     """Issue an operation of the i-th thread of the strand. ``cells`` are what it reads and writes."""
-    thread = int(s.threads[i])
     units = [(m.cta, m.units, m.swizzle) for m in shared]
-    landed = s.cta.machine.tensor.issue(s, thread, units, *cells, inst)
-
-    def run() -> None:
-        act()
-        landed()
-
-    _pipe(s, thread).add(s.cta, f"{inst.opcode.split('.cta')[0]} of PTX line {inst.line}", run)
+    s.cta.machine.tensor.issue(s, int(s.threads[i]), units, *cells, inst)
+    _pipe(s, inst).add(s.cta, f"{inst.opcode.split('.cta')[0]} of PTX line {inst.line}", act)
 
 
 def _enable(rest: list[Operand]) -> Operand:
@@ -162,14 +159,15 @@ def copy(inst: Instruction, program: Program) -> Run:
             if first + int(lane.max()) + copies[-1] >= tmem.LANES:
                 raise fault("E19", f"the copy reaches beyond lane 127 from lane {first}", inst)
             ctas, span = group_of(s.cta, inst), np.arange(4 * units) + column
-            reads = [_source(c, decode_shared(d, inst), rows, inst) for c in ctas]
+            source = decode_shared(d, inst)
+            reads = [Matrix(c, source, rows, 1, True, inst, half=units == 1) for c in ctas]
             for c in ctas:
                 c.tensor.require(span, inst)
             lanes = (lane + first + np.array(copies)[:, None]).ravel()[:, None]
 
             def act(reads: list[Matrix] = reads, span: Array = span, first: int = first) -> None:
                 for m in reads:
-                    raw = m.raw()[:, : 16 * units]
+                    raw = m.raw()
                     data = np.ascontiguousarray(contained(raw, bits) if bits else raw).view(np.uint32)
                     for step in copies:
                         m.cta.tensor.cells[(lane + first + step)[:, None], span] = data
@@ -177,10 +175,6 @@ def copy(inst: Instruction, program: Program) -> Run:
             _start(s, i, reads, ([], [(c, lanes, span) for c in ctas]), act, inst)
 
     return run
-
-
-def _source(cta: Cta, d: Shared, rows: int, inst: Instruction) -> Matrix:
-    return Matrix(cta, d, rows, 1, True, inst)
 
 
 def shift(inst: Instruction, program: Program) -> Run:
@@ -221,14 +215,13 @@ def commit(inst: Instruction, program: Program) -> Run:
             cta, offset = s.cta.peer(place, inst)
             all_ctas = s.cta.machine.cluster_ctas
             targets = [c for n, c in enumerate(all_ctas) if masks[i] >> n & 1] if mask else [cta]
-            thread = int(s.threads[i])
-            release = s.cta.machine.tensor.commit(s, thread, inst)
+            release = s.cta.machine.tensor.commit(s, int(s.threads[i]), inst)
 
             def act(targets: list[Cta] = targets, offset: int = offset, release: Any = release) -> None:
                 for c in targets:
-                    arrive(c, offset, 1, inst, release())
+                    arrive(c, offset, 1, inst, release)
 
-            _pipe(s, thread).add(s.cta, f"tcgen05.commit of PTX line {inst.line}", act)
+            _pipe(s, inst).add(s.cta, f"tcgen05.commit of PTX line {inst.line}", act)
 
     return run
 

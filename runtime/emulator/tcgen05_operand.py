@@ -29,9 +29,11 @@ def width(type: str) -> int:
 
 
 class Matrix:
-    """Where the elements (mn, k) of a product's operand lie in the shared memory of one CTA."""
+    """Where the elements (mn, k) of a product's operand lie in the shared memory of one CTA. A copy
+    may take only 16 bytes (``half``) of a row."""
 
-    def __init__(self, cta: Cta, d: Shared, rows: int, size: int, along_k: bool, inst: Instruction) -> None:
+    def __init__(self, cta: Cta, d: Shared, rows: int, size: int, along_k: bool, inst: Instruction,
+                 half: bool = False) -> None:  # fmt: skip
         if (d.swizzle == 4) != (size == 4 and not along_k):
             text = "128-byte swizzle with 32-byte atoms is for 4-byte elements that are not K-major, only"
             raise fault("D415", text, inst)
@@ -40,6 +42,9 @@ class Matrix:
         base = d.start & ~1023
         self.address = tensorcore.operand_offsets(*layout) + base
         self.units = tensorcore.operand_units(*layout) + (base >> 4)
+        if half:
+            self.address = self.address[:, :16]
+            self.units = np.unique(self.address >> 4)
         if int(self.units[-1]) * 16 + 16 > cta.shared.size:
             text = f"an operand reaches {int(self.address.max()):#x}, outside shared memory"
             raise fault("D410", text, inst)

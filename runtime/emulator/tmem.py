@@ -49,8 +49,8 @@ class Meeting:
 
 class TensorMemory:
     """``cells`` are the words, ``owner`` the number of the allocation that has a column or FREE,
-    ``pipes`` the queues of threads that issue products, ``pending`` the loads and stores of each
-    warp that no wait has covered."""
+    ``pipe`` the queue of products, ``pending`` the loads and stores of each warp that no wait has
+    covered."""
 
     def __init__(self) -> None:
         self.cells = np.full((LANES, COLUMNS), _GARBAGE, np.uint32)
@@ -60,7 +60,7 @@ class TensorMemory:
         self.given = 0
         self.permit = True
         self.meetings: dict[str, Meeting] = {}
-        self.pipes: dict[int, Any] = {}
+        self.pipe: Any = None
         self.pending: dict[int, list[Any]] = {}
 
     def loading(self) -> bool:
@@ -152,6 +152,7 @@ def alloc(inst: Instruction, program: Program) -> Run:
 
         def write(start: int) -> None:
             s.cta.tensor.take(start, count, inst)
+            s.cta.machine.tensor.take(s, start, count, inst)
             access.store(first, space, target, np.array([start], np.uint32), 4, 1, inst)
 
         if len(ctas) == 2:
@@ -199,6 +200,7 @@ def dealloc(inst: Instruction, program: Program) -> Run:
         lane, start = split(int(per_thread(s, where(s))[0]))
         if lane:
             raise fault("E19", f"lane {lane} in the address of a deallocation", inst)
+        machine.tensor.drop(s, start, count, inst)
         waits = machine.mode == "lazy" or (machine.mode == "random" and machine.seed % 2 == 1)
         if len(ctas) == 2 and waits:
             return _together(s, ctas, "dealloc", lambda: start, lambda at: s.cta.tensor.drop(at, count, inst))

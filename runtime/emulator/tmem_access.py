@@ -7,6 +7,7 @@ dependencies, same thread"). A store has read its registers when it is issued.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -30,19 +31,22 @@ Cells = tuple[Array, Array]
 
 
 @cache
-def fragment(shape: str, registers: int, halves: int = 0) -> Cells:
+def fragment(shape: str, registers: int, halves: int = 0, packed: bool = False) -> Cells:
     """(lane, column) relative to the address of each register of each thread: (registers, 32).
-    ``halves`` is the offset between the two parts of 16x32bx2."""
+    ``halves`` is the offset between the two parts of 16x32bx2. A packed register holds the lower
+    halves of its column and of the next."""
     r, t = np.meshgrid(np.arange(registers), np.arange(32), indexing="ij")
-    if shape == "32x32b":
-        return t, r
-    if shape == "16x64b":
-        return t // 4 + 8 * (t % 2), 2 * r + t // 2 % 2
-    if shape == "16x128b":
-        return t // 4 + 8 * (r % 2), 4 * (r // 2) + t % 4
-    if shape == "16x256b":
-        return t // 4 + 8 * (r % 4 >> 1), 8 * (r // 4) + 2 * (t % 4) + (r & 1)
-    return t % 16, r + t // 16 * halves
+    lane, column = _SHAPES[shape](r, t)
+    return lane, column * (2 if packed else 1) + (t // 16 * halves if shape == "16x32bx2" else 0)
+
+
+_SHAPES: dict[str, Callable[[Array, Array], Cells]] = {
+    "32x32b": lambda r, t: (t, r),
+    "16x64b": lambda r, t: (t // 4 + 8 * (t % 2), 2 * r + t // 2 % 2),
+    "16x128b": lambda r, t: (t // 4 + 8 * (r % 2), 4 * (r // 2) + t % 4),
+    "16x256b": lambda r, t: (t // 4 + 8 * (r % 4 >> 1), 8 * (r // 4) + 2 * (t % 4) + (r & 1)),
+    "16x32bx2": lambda r, t: (t % 16, r),
+}
 
 
 class Transfer:
@@ -58,7 +62,7 @@ class Transfer:
         wanted = int(parts[4][1:]) * {"16x128b": 2, "16x256b": 4}.get(self.shape, 1)
         if len(self.items) != wanted:
             raise fault("D405", f"{len(self.items)} registers where the shape has {wanted}", inst)
-        self.lane, self.column = fragment(self.shape, wanted, halves)
+        self.lane, self.column = fragment(self.shape, wanted, halves, self.packed)
         self.where = address(program, next(o for o in inst.operands if isinstance(o, Addr)), inst)
 
     def cells(self, s: Strand) -> Cells:
@@ -76,7 +80,7 @@ class Transfer:
                 text = f"warp {warp} accesses lane {lane} of tensor memory with shape {self.shape}"
                 raise fault("E19", f"{text}; its lanes begin at {32 * quarter}", inst)
             lanes[:, at] = self.lane + 32 * quarter + inside
-            columns[:, at] = self.column * (2 if self.packed else 1) + column
+            columns[:, at] = self.column + column
         s.cta.tensor.require(columns + (1 if self.packed else 0), inst)
         s.cta.tensor.require(columns, inst)
         return lanes, columns
@@ -102,17 +106,16 @@ def load(inst: Instruction, program: Program) -> Run:
             return _gather(s)
         lanes, columns = what.cells(s)
         issuer, cells = s.narrow(np.ones(s.n, bool)), s.cta.tensor.cells
-        landed = s.cta.machine.tensor.load(s, what.touched(s, lanes, columns), inst)
+        s.cta.machine.tensor.load(s, what.touched(s, lanes, columns), inst)
 
         def act() -> None:
-            landed()
             data = cells[lanes, columns]
             if what.packed:
                 data = data & np.uint32(0xFFFF) | cells[lanes, columns + 1] << np.uint32(16)
             for put, row in zip(puts, data, strict=True):
                 put(issuer, row)
 
-        _issue(s, Pending(AsyncOp("tcgen05.ld", [act]), rows, inst))
+        _issue(s, Pending(AsyncOp("tcgen05.ld", [act]), rows))
         return None
 
     return run
@@ -128,17 +131,16 @@ def store(inst: Instruction, program: Program) -> Run:
         lanes, columns = what.cells(s)
         values = np.stack([per_thread(s, g(s)) for g in gets])
         cells = s.cta.tensor.cells
-        landed = s.cta.machine.tensor.store(s, what.touched(s, lanes, columns), inst)
+        s.cta.machine.tensor.store(s, what.touched(s, lanes, columns), inst)
 
         def act() -> None:
-            landed()
             if what.packed:
                 cells[lanes, columns] = values & np.uint32(0xFFFF)
                 cells[lanes, columns + 1] = values >> np.uint32(16)
             else:
                 cells[lanes, columns] = values
 
-        _issue(s, Pending(AsyncOp("tcgen05.st", [act]), frozenset(), inst))
+        _issue(s, Pending(AsyncOp("tcgen05.st", [act]), frozenset()))
         return None
 
     return run
@@ -147,8 +149,8 @@ def store(inst: Instruction, program: Program) -> Run:
 class Pending:
     """A load or store that no wait has covered. ``rows`` are the registers that a load writes."""
 
-    def __init__(self, op: AsyncOp, rows: frozenset[int], inst: Instruction) -> None:
-        self.op, self.rows, self.inst = op, rows, inst
+    def __init__(self, op: AsyncOp, rows: frozenset[int]) -> None:
+        self.op, self.rows = op, rows
 
 
 def _issue(s: Strand, pending: Pending) -> None:
@@ -181,7 +183,6 @@ def settle(s: Strand, op: Op) -> None:
         for p in s.cta.tensor.pending.get(warp, ()):
             if not p.rows.isdisjoint(op.touches):
                 p.op.finish()
-                s.cta.machine.tensor.used(s, p.inst, op.inst)
 
 
 def loaded_rows(inst: Instruction, program: Program) -> set[int]:

@@ -60,6 +60,7 @@ def run(
     smem: int = 0,
     strict: bool = True,
     registers: int = 0,
+    cluster: int = 1,
 ) -> Outcome:
     """Run entry "k". Arrays (and Maps) are parameters; arrays are updated in place."""
     text = program if isinstance(program, str) else program.text()
@@ -73,7 +74,7 @@ def run(
             params += base.to_bytes(8, "little")
             places.append((array, base))
     out = run_ptx(text, "k", (grid,), (block,), params, memory, smem=smem, mode=mode, seed=seed,
-                  strict=strict, registers=registers)  # fmt: skip
+                  strict=strict, registers=registers, cluster=(cluster,))  # fmt: skip
     for array, base in places:
         array.reshape(-1).view(np.uint8)[:] = memory.bytes_at(base, array.nbytes)
     return out
