@@ -43,7 +43,7 @@ def _causes(checker: Checker, strands: Sequence[Strand]) -> list[Report]:
     found = []
     for s in strands:
         on, inst = s.wait.on if s.wait else None, s.cta.program.code[s.pc].inst
-        if isinstance(on, Op):
+        if isinstance(on, Op) and not _held_up(s, strands, on.group):
             code = _PARTIAL[on.group]
             text = f"{s.n} threads wait at an aligned instruction for the rest of {code.edge}"
             found.append(Report(code.code, text, inst.line, inst.loc))
@@ -53,6 +53,14 @@ def _causes(checker: Checker, strands: Sequence[Strand]) -> list[Report]:
             text = f"{watch.name} expects other bytes than its copies bring: {watch.barrier}"
             found.append(Report("E8", text, last.inst.line, last.inst.loc))
     return [r for r in found if checker.machine.note(r)]
+
+
+def _held_up(s: Strand, strands: Sequence[Strand], group: bool) -> bool:
+    """Whether other threads of the warps (warpgroups) of a strand wait for a barrier."""
+    shift = 7 if group else 5
+    mine = set((s.threads >> shift).tolist())
+    others = [t for t in strands if t.cta is s.cta and t.wait and isinstance(t.wait.on, (MBarrier, NamedBarrier))]
+    return any(not mine.isdisjoint((t.threads >> shift).tolist()) for t in others)
 
 
 def _watches(strands: Sequence[Strand]) -> list[BarrierWatch]:

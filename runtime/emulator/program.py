@@ -52,7 +52,7 @@ class Op:
     """One instruction ready to run. ``join``: strands of a warp may meet here. ``whole``: it
     needs all live threads of its warps (``group``: of its warpgroups) at once. ``full``: warps must
     be complete, not only those of their threads that are left. ``watched``:
-    rows it writes that some wgmma uses. ``effect``: others can notice that it ran.
+    the rows that it uses and some wgmma too, as bits. ``effect``: others can notice that it ran.
     ``targets``: where it branches to (empty: it ends
     the thread), chosen by ``index`` for brx.idx."""
 
@@ -65,7 +65,7 @@ class Op:
     group: bool = False
     full: bool = False
     touches: frozenset[int] = frozenset()
-    watched: tuple[int, ...] = ()
+    watched: int = 0
     effect: bool = False
     targets: tuple[int, ...] | None = None
     index: Callable[[Strand], Array] | None = None

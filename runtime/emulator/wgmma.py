@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +58,11 @@ class _Product:
     accumulator: tuple[int, ...]
     a_rows: tuple[int, ...]
 
+    @cached_property
+    def bits(self) -> int:
+        """Its registers, as bits of their rows."""
+        return sum(1 << row for row in {*self.accumulator, *self.a_rows})
+
 
 def wgmma(inst: Instruction, program: Program) -> Run:
     """fence, commit_group, wait_group, mma_async."""
@@ -73,7 +79,7 @@ def wgmma(inst: Instruction, program: Program) -> Run:
 
 def _fence(s: Strand) -> None:
     for group in s.groups().tolist():
-        s.cta.warpgroups[group].unfenced.clear()
+        s.cta.warpgroups[group].unfenced = 0
 
 
 def _commit(s: Strand) -> None:
@@ -174,11 +180,11 @@ def _claim(cta: Cta, group: WarpGroup, what: _Product) -> None:
 
 
 def _check_fence(cta: Cta, group: WarpGroup, what: _Product, inst: Instruction) -> None:
-    rows = set(what.accumulator) | set(what.a_rows)
-    if not rows.isdisjoint(group.unfenced):
-        text = "registers of this wgmma were written by ordinary instructions since the last wgmma.fence"
+    """E6: between ordinary uses of the registers and the product there must be a fence."""
+    if group.unfenced & what.bits:
+        text = "no wgmma.fence stands between ordinary uses of registers of this wgmma and the wgmma"
         cta.report("E6", text, inst)
-        group.unfenced -= rows
+        group.unfenced &= ~what.bits
 
 
 def _operand(
