@@ -1,0 +1,83 @@
+"""The checker refuses a schedule exactly if its simulation breaks, and for the same reasons."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from schedule_kit import mutants, small_problem
+
+from tilec.passes.schedule import checker
+from tilec.passes.schedule.model import Edge, Limits, Op, Problem, Schedule
+from tilec.passes.schedule.search import solve
+from tilec.passes.schedule.simulate import Run, execute
+
+# The checker's classes, in the simulator's words; a place that lives too long is a slot written too soon.
+CLASSES = {
+    "crossing": "dependence", "together": "group", "stream": "group", "groups": "group", "depth": "memory",
+    "capacity": "memory", "budget": "registers", "shape": "names", "ring": "place",
+}  # fmt: skip
+
+
+@cache
+def schedules(first: int, last: int, most: int) -> list[tuple[Problem, Schedule, Run]]:
+    """Answers of random problems, their mutants, and how they run."""
+    found = []
+    for seed in range(first, last):
+        problem = small_problem(seed, most)
+        plan = solve(problem, "fewest", polish=False).schedule
+        if plan is not None:
+            found += [(problem, s, execute(problem, s)) for s in (plan, *mutants(seed, problem, plan, 12))]
+    return found
+
+
+def judged(problem: Problem, schedule: Schedule) -> set[str]:
+    found = {v[1 : v.index("]")] for v in checker.violations(problem, schedule)}
+    return {CLASSES.get(name, name) for name in found}
+
+
+def simulated(run: Run) -> set[str]:
+    return {CLASSES.get(f.kind, f.kind) for f in run.faults} | ({"deadlock"} if run.deadlock else set())
+
+
+def test_refused_if_and_only_if_broken() -> None:
+    cases = schedules(0, 60, 6)
+    verdicts = [(bool(judged(p, s)), run.broken) for p, s, run in cases]
+    assert set(verdicts) == {(True, True), (False, False)}
+    assert min(verdicts.count((True, True)), verdicts.count((False, False))) > 60
+
+
+def test_for_the_same_reasons() -> None:
+    """Apart from deadlocks and registers of schedules that are wrong in other ways as well."""
+    for problem, schedule, run in schedules(0, 60, 6):
+        refused, broken = judged(problem, schedule), simulated(run)
+        others = {"deadlock", "registers"} if "group" in refused else {"deadlock"}
+        assert refused - others == broken - others, (problem.name, schedule)
+
+
+@pytest.mark.parametrize("rule", [r for r in checker.RULES if r.__name__ not in ("_hints", "_deadlock")])
+def test_each_rule_of_the_checker_is_needed(rule: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without one of its rules the checker lets something pass that breaks."""
+    monkeypatch.setattr(checker, "RULES", tuple(r for r in checker.RULES if r is not rule))
+    assert any(run.broken and not judged(p, s) for p, s, run in schedules(0, 60, 6))
+
+
+@pytest.mark.parametrize("first", ["A", "B"])
+def test_of_two_ops_at_one_cycle_the_writer_must_come_first(
+    first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ops = (Op(first, (), 0), Op("B" if first == "A" else "A", (), 0))
+    problem = Problem("tie", ops, (Edge("A", "B", 0, mem="smem"),), (), Limits(()), groups_max=2)
+    schedule = Schedule(4, {"A": 0, "B": 0}, {"A": 1, "B": 1}, {}, {}, {1: 24})
+    run = execute(problem, schedule)
+    assert not run.faults and simulated(run) == judged(problem, schedule) == (
+        {"deadlock"} if first == "B" else set()
+    )
+    monkeypatch.setattr(checker, "RULES", checker.RULES[:-1])
+    assert not judged(problem, schedule)
+
+
+@pytest.mark.slow
+def test_refused_if_and_only_if_broken_on_many() -> None:
+    for problem, schedule, run in schedules(1000, 1300, 8):
+        assert bool(judged(problem, schedule)) == run.broken, (problem.name, schedule)
