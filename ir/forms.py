@@ -14,7 +14,7 @@ from tilec.ir import scheduled
 from tilec.ir.core import Block, Kernel, Value
 from tilec.ir.errors import InternalError, TilecError
 from tilec.ir.loc import UNKNOWN
-from tilec.ir.ops import OPS, opdef, result_types
+from tilec.ir.ops import OPS, attr, opdef, result_types
 from tilec.ir.program import Fault, Program, Site
 from tilec.ir.text import excerpt
 from tilec.ir.types import ArefType, TensorType, TileType, Type
@@ -153,25 +153,30 @@ def sequential_dots(program: Program) -> Iterator[Fault]:
 
 
 def one_of_each(program: Program) -> Iterator[Fault]:
-    """A ring has one put, one get and one release."""
+    """A ring has one put, and one get and one release for each consumer."""
     for new, uses in program.rings():
-        for name in ("aref.put", "aref.get", "aref.release"):
-            found = uses.get(name, [])
-            if len(found) != 1:
-                guilty = found[1].op if found else new
-                yield Fault("X211", guilty, f"{len(found)} {name} of one ring, not 1")
+        puts = uses.get("aref.put", [])
+        if len(puts) != 1:
+            yield Fault("X211", puts[1].op if puts else new, f"{len(puts)} aref.put of one ring, not 1")
+        sides = _sides(uses) or {"": ([], [])}
+        for gets, releases in sides.values():
+            for name, found in (("aref.get", gets), ("aref.release", releases)):
+                if len(found) != 1:
+                    guilty = found[1].op if found else new
+                    yield Fault("X211", guilty, f"{len(found)} {name} of one ring, not 1")
 
 
 def equal_rates(program: Program) -> Iterator[Fault]:
     """Put, get and release of a ring stand in one block, in this order."""
     for _, uses in program.rings():
-        put, get, release = _put_get_release(uses)
-        for site in (get, release):
-            if site.block is not put.block:
-                yield Fault("X213", site.op, f"{site.op.name} is not in the block of the ring's put")
-        for first, second in ((put, get), (get, release)):
-            if first.position > second.position:
-                yield Fault("X214", second.op, f"{second.op.name} comes before {first.op.name}")
+        put = uses["aref.put"][0]
+        for (get,), (release,) in _sides(uses).values():
+            for site in (get, release):
+                if site.block is not put.block:
+                    yield Fault("X213", site.op, f"{site.op.name} is not in the block of the ring's put")
+            for first, second in ((put, get), (get, release)):
+                if first.position > second.position:
+                    yield Fault("X214", second.op, f"{second.op.name} comes before {first.op.name}")
 
 
 def full_release(program: Program) -> Iterator[Fault]:
@@ -184,21 +189,30 @@ def full_release(program: Program) -> Iterator[Fault]:
 def borrowed_uses(program: Program) -> Iterator[Fault]:
     """Borrowed tiles and views of them are used before the release, and do not leave the block."""
     for _, uses in program.rings():
-        _, get, release = _put_get_release(uses)
-        views = set(get.op.results)
-        for site in program.sites:
-            if not views.intersection(site.op.args):
-                continue
-            if site.position > release.position:
-                yield Fault("X215", site.op, f"{site.op.name} uses a borrowed tile after its release")
-            if scheduled.escapes(site.op, views):
-                yield Fault("X215", site.op, f"a borrowed tile leaves its block through {site.op.name}")
-            if site.op.name in scheduled.VIEWS:
-                views.update(site.op.results)
+        for (get,), (release,) in _sides(uses).values():
+            yield from _borrowed(program, get, release)
 
 
-def _put_get_release(uses: dict[str, list[Site]]) -> tuple[Site, Site, Site]:
-    return uses["aref.put"][0], uses["aref.get"][0], uses["aref.release"][0]
+def _borrowed(program: Program, get: Site, release: Site) -> Iterator[Fault]:
+    views = set(get.op.results)
+    for site in program.sites:
+        if not views.intersection(site.op.args):
+            continue
+        if site.position > release.position:
+            yield Fault("X215", site.op, f"{site.op.name} uses a borrowed tile after its release")
+        if scheduled.escapes(site.op, views):
+            yield Fault("X215", site.op, f"a borrowed tile leaves its block through {site.op.name}")
+        if site.op.name in scheduled.VIEWS:
+            views.update(site.op.results)
+
+
+def _sides(uses: dict[str, list[Site]]) -> dict[str, tuple[list[Site], list[Site]]]:
+    """For each consumer that a get or release names its gets and its releases."""
+    found: dict[str, tuple[list[Site], list[Site]]] = {}
+    for place, name in enumerate(("aref.get", "aref.release")):
+        for site in uses.get(name, []):
+            found.setdefault(attr(site.op, "group"), ([], []))[place].append(site)
+    return found
 
 
 COMMON: tuple[Rule, ...] = (

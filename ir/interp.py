@@ -19,7 +19,7 @@ import numpy as np
 from tilec.ir.core import Block, Kernel, Op, Value, walk
 from tilec.ir.errors import DeadlockError, InternalError, TilecValueError
 from tilec.ir.loc import located
-from tilec.ir.ops import opdef
+from tilec.ir.ops import attr, opdef
 from tilec.ir.ops.shape import product
 from tilec.ir.ring_flow import may_take_unfinished
 from tilec.ir.types import ArefType, TensorType, TileType
@@ -156,6 +156,10 @@ class Runtime:
             result = (result,)
         self.env.update(zip(node.results, result or (), strict=True))
 
+    def consumer(self, node: Op) -> str:
+        """Under which name this get or release counts."""
+        return consumer(node, self.group)
+
     def new_ring(self, node: Op) -> Ring:
         return Ring(node, self.consumers.get(node.result, ("main",)))
 
@@ -276,14 +280,19 @@ def bind(param: Value, arg: Any) -> Any:
     return np.asarray(arg, param.type.dtype.np)
 
 
+def consumer(node: Op, group: str) -> str:
+    """Who gets and releases: the group that runs the op; outside of groups the one that the op names."""
+    return attr(node, "group") or group if group == "main" else group
+
+
 def ring_consumers(kernel: Kernel) -> dict[Value, tuple[str, ...]]:
-    """For every ring the groups that get from it ("main" outside of groups)."""
+    """For every ring the groups that get from it."""
     found: dict[Value, dict[str, None]] = {}
 
     def visit(block: Block, group: str) -> None:
         for node in block.ops:
             if node.name == "aref.get":
-                found.setdefault(node.args[0], {})[group] = None
+                found.setdefault(node.args[0], {})[consumer(node, group)] = None
             names = node.attrs["names"] if node.name == "warp_groups" else (group,) * len(node.blocks)
             for inner, name in zip(node.blocks, names, strict=True):
                 visit(inner, name)

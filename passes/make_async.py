@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tilec.ir.core import Block, Kernel, Op, Value, definitions, frozen, uses, walk
-from tilec.ir.ops import make, written_tensors
+from tilec.ir.ops import attr, make, written_tensors
 from tilec.ir.types import TensorType, TileType
 from tilec.passes.async_rules import (
     HALF,
@@ -27,6 +27,7 @@ from tilec.passes.async_rules import (
 from tilec.passes.rewrite import where
 
 LOAD, COMPUTE = "load", "compute"
+Part = int | None  # of a kernel whose rows are split
 
 
 @dataclass(frozen=True)
@@ -175,13 +176,14 @@ class _Inserter:
     """Rewrites blocks: put after a ring's last load, get just before its first use, release after the last.
 
     A late get lets the group work on while the tile is still on its way. Views of
-    the tile move behind the get: until then the tile has no place to view.
+    the tile move behind the get: until then the tile has no place to view. Each part of a
+    kernel whose rows are split gets and releases for itself.
     """
 
     def __init__(self, body: Block, rings: tuple[Ring, ...]) -> None:
         self.ring_of = {load: ring for ring in rings for load in ring.loads}
         self.readers: dict[Ring, set[Op]] = {ring: set() for ring in rings}
-        self.table: dict[Value, Value] = {}
+        self.table: dict[tuple[Value, Part], Value] = {}
         users = uses(body)
         for load, ring in self.ring_of.items():
             _collect_readers(load.result, users, self.readers[ring])
@@ -189,39 +191,61 @@ class _Inserter:
 
     def block(self, block: Block) -> Block:
         rings = tuple(dict.fromkeys(self.ring_of[op] for op in block.ops if op in self.ring_of))
-        users = {ring: _users(block, self.readers[ring] - self.views) for ring in rings}
+        users = {(ring, part): self.users(block, ring, part) for ring in rings for part in self.parts(ring)}
         views = {ring: [op for op in block.ops if op in self.readers[ring] & self.views] for ring in rings}
         moved = {view for found in views.values() for view in found}
         out: list[Op] = []
         for op in (o for o in block.ops if o not in moved):
-            for ring in (r for r in rings if users[r][0] is op):
-                out += [self._get(ring), *(self._copy(view) for view in views[ring])]
+            for ring, part in (side for side in users if users[side][0] is op):
+                out += [self._get(ring, part), *(v for view in views[ring] for v in self._view(view, part))]
             out.append(self._copy(op))
             if op in self.ring_of and op is self.ring_of[op].loads[-1]:
                 out.append(self._put(self.ring_of[op]))
-            out += [_release(r, op) for r in rings if users[r][-1] is op]
+            out += [_release(ring, part, op) for ring, part in users if users[ring, part][-1] is op]
         return Block(block.params, tuple(out))
 
+    def parts(self, ring: Ring) -> list[Part]:
+        """The parts that read a ring, in order."""
+        found = {attr(op, "part") for op in self.readers[ring] - self.views}
+        return sorted(found, key=lambda part: -1 if part is None else part)
+
+    def users(self, block: Block, ring: Ring, part: Part) -> list[Op]:
+        """Ops of the block that read a ring for a part, or that hold a reader in their blocks, in order."""
+        readers = {op for op in self.readers[ring] - self.views if attr(op, "part") == part}
+        return [
+            op for op in block.ops if op in readers or any(o in readers for b in op.blocks for o in walk(b))
+        ]
+
     def _copy(self, op: Op) -> Op:
-        """The op on new values; views of a ring's tile are built again, in shared memory."""
-        args = tuple(self.table.get(a, a) for a in op.args)
-        if op not in self.views:
-            return op.with_(args=args, blocks=tuple(self.block(b) for b in op.blocks))
-        view = make(op.name, args, loc=op.loc, hints=(op.result.hint,), **op.attrs)
-        self.table[op.result] = view.result
-        return view
+        """The op on new values: those of its part."""
+        part = attr(op, "part") if op.name == "dot" else None
+        args = tuple(self.table.get((a, part), a) for a in op.args)
+        return op.with_(args=args, blocks=tuple(self.block(b) for b in op.blocks))
+
+    def _view(self, op: Op, part: Part) -> list[Op]:
+        """A view of a ring's tile, built again in shared memory for a part that reads it."""
+        if (op.args[0], part) not in self.table:
+            return []
+        view = make(op.name, (self.table[op.args[0], part],), loc=op.loc, hints=(op.result.hint,), **op.attrs)
+        self.table[op.result, part] = view.result
+        return [view]
 
     def _put(self, ring: Ring) -> Op:
         tiles = (load.result for load in ring.loads)
         return make("aref.put", (ring.new.result, *tiles), loc=ring.loads[-1].loc, group=LOAD)
 
-    def _get(self, ring: Ring) -> Op:
+    def _get(self, ring: Ring, part: Part) -> Op:
         """The get; from here on the tiles are those of the slot."""
         tiles = tuple(load.result for load in ring.loads)
         hints = tuple(t.hint for t in tiles)
-        get = make("aref.get", (ring.new.result,), loc=ring.loads[-1].loc, hints=hints, group=COMPUTE)
-        self.table.update(zip(tiles, get.results, strict=True))
+        get = make("aref.get", (ring.new.result,), loc=ring.loads[-1].loc, hints=hints, group=consumer(part))
+        self.table.update({(t, part): r for t, r in zip(tiles, get.results, strict=True)})
         return get
+
+
+def consumer(part: Part) -> str:
+    """The compute group of a part."""
+    return COMPUTE if part is None else f"{COMPUTE}_{'abcdefgh'[part]}"
 
 
 def _collect_readers(value: Value, users: dict[Value, list[Op]], found: set[Op]) -> None:
@@ -231,14 +255,5 @@ def _collect_readers(value: Value, users: dict[Value, list[Op]], found: set[Op])
             _collect_readers(op.result, users, found)
 
 
-def _users(block: Block, readers: set[Op]) -> list[Op]:
-    """Ops of the block that read, or that hold a reader in their blocks, in order."""
-    return [
-        op
-        for op in block.ops
-        if op in readers or any(inner in readers for b in op.blocks for inner in walk(b))
-    ]
-
-
-def _release(ring: Ring, op: Op) -> Op:
-    return make("aref.release", (ring.new.result,), loc=op.loc, group=COMPUTE)
+def _release(ring: Ring, part: Part, op: Op) -> Op:
+    return make("aref.release", (ring.new.result,), loc=op.loc, group=consumer(part))

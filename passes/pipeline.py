@@ -11,12 +11,13 @@ from tilec.passes.allocate import scratch_sizes
 from tilec.passes.canonicalize import canonicalize
 from tilec.passes.layouts import assign_layouts
 from tilec.passes.make_async import make_async
-from tilec.passes.schedule.apply import specialize, unspecialized
+from tilec.passes.schedule.apply import WARPGROUP, refused, specialize, unspecialized
 from tilec.passes.schedule.checker import check
 from tilec.passes.schedule.distribute import compute_warps
 from tilec.passes.schedule.joint import KernelPlan, plan_kernel
 from tilec.passes.schedule.machines import MACHINES, Machine
 from tilec.passes.schedule.model import Answer, Problem
+from tilec.passes.subtile import split_rows
 
 SPECIALIZED = ("sm_90a",)  # targets whose backend runs warp groups
 
@@ -85,29 +86,45 @@ def check_options(options: Options) -> None:
 def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log: tuple[str, ...]) -> Stages:
     """Plan the ring loops and split the kernel over groups."""
     warps = compute_warps(aref, options.num_warps)
-    if isinstance(warps, str):
-        return _one_group(tile, aref, options, (*log, f"one group: {warps}"), (warps,))
-    plan, scheduled = _planned(aref, machine, options, warps, 0)
-    scratch = 0 if isinstance(scheduled, str) else sum(scratch_sizes(assign_layouts(scheduled)).values())
-    if scratch:
-        plan, scheduled = _planned(aref, machine, options, warps, scratch)
-    if isinstance(scheduled, str):
-        return _one_group(tile, aref, options, (*log, f"one group: {scheduled}"), (scheduled,))
+    refusal = warps if isinstance(warps, str) else refused(aref)
+    if refusal is not None or isinstance(warps, str):
+        return _one_group(tile, aref, options, (*log, f"one group: {refusal}"), (str(refusal),))
+    choices = [(aref, warps, 1), *_split(tile, warps)]
+    plan, scheduled = min(
+        (_fitted(choice, machine, options) for choice in choices), key=lambda p: p[0].interval
+    )
     problems = tuple(loop.problem for loop in plan.loops)
     log = (*log, *map(_line, problems, plan.answers), _split_line(scheduled))
     return Stages(tile, plan.kernel, problems, plan.answers, scheduled, log)
 
 
-def _planned(
-    aref: Kernel, machine: Machine, options: Options, warps: int, scratch: int
-) -> tuple[KernelPlan, Kernel | str]:
-    """A plan that leaves space for ``scratch`` bytes, and the kernel in groups or why not."""
-    plan = plan_kernel(aref, machine, warps=warps, stages=options.stages, scratch=scratch)
+Choice = tuple[Kernel, int, int]  # (AREF kernel, warps of each part, parts)
+
+
+def _split(tile: Kernel, warps: int) -> list[Choice]:
+    """The kernel with its rows in two parts, if two warp groups are to run it and the rows can be split."""
+    parts = split_rows(tile) if warps == 2 * WARPGROUP else "one warp group"
+    if isinstance(parts, str):
+        return []
+    aref = canonicalize(make_async(canonicalize(parts)))
+    if refused(aref) is not None or set(_rings(aref)) == set():
+        return []
+    return [(_verified(aref), WARPGROUP, 2)]
+
+
+def _fitted(choice: Choice, machine: Machine, options: Options) -> tuple[KernelPlan, Kernel]:
+    """A plan and its program; shared memory for the scratch of layouts is left if the rings can spare it."""
+    plan, scheduled = _planned(choice, machine, options, 0)
+    scratch = sum(scratch_sizes(assign_layouts(scheduled)).values())
+    return _planned(choice, machine, options, scratch) if scratch else (plan, scheduled)
+
+
+def _planned(choice: Choice, machine: Machine, options: Options, scratch: int) -> tuple[KernelPlan, Kernel]:
+    aref, warps, parts = choice
+    plan = plan_kernel(aref, machine, warps=warps, parts=parts, stages=options.stages, scratch=scratch)
     for loop, answer in zip(plan.loops, plan.answers, strict=True):
-        if answer.schedule is not None:
-            check(loop.problem, answer)
-    split = specialize(plan)
-    return plan, split if isinstance(split, str) else _verified(canonicalize(split))
+        check(loop.problem, answer)
+    return plan, _verified(canonicalize(specialize(plan)))
 
 
 def _one_group(

@@ -72,7 +72,7 @@ def _infer_get(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Ty
 @op("aref.get", _infer_get, ("ring",), effect="sync", forms=RINGS, optional={"group": ""}, family="aref")
 def _get(rt: Any, node: Op, ring: Any) -> Generator[Any, None, Any]:
     """Wait for a full slot and borrow it until `aref.release`."""
-    tiles = yield from ring.get(node, rt.group)
+    tiles = yield from ring.get(node, rt.consumer(node))
     return tiles
 
 
@@ -88,7 +88,7 @@ def _infer_release(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tupl
 def _release(rt: Any, node: Op, ring: Any) -> Generator[Any, None, Any]:
     """Give back the oldest borrowed slots until at most ``keep`` are held."""
     yield
-    ring.release(node, rt.group, node.attrs.get("keep", 0))
+    ring.release(node, rt.consumer(node), node.attrs.get("keep", 0))
 
 
 def _infer_wait(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Type, ...]:

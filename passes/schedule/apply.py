@@ -9,51 +9,55 @@ from __future__ import annotations
 
 from typing import Any
 
-from tilec.ir.core import Block, Kernel, Op, frozen, walk
+from tilec.ir.core import Block, Kernel, Op, Value, frozen, walk
 from tilec.ir.errors import InfeasibleError
 from tilec.ir.ops import make
 from tilec.ir.types import TileType
 from tilec.passes.make_async import LOAD
-from tilec.passes.schedule.distribute import compute_block, consumers, load_block, why_not_closed
+from tilec.passes.schedule.distribute import compute_block, consumers, effects, load_block, why_not_closed
 from tilec.passes.schedule.follow import follow, mark
 from tilec.passes.schedule.joint import KernelPlan
 
 # Registers per thread of (load, compute), by warps of all compute groups: setmaxnreg takes
 # multiples of 8, and all groups share 65536.
 REGISTERS = {4: (24, 240), 8: (40, 232)}
-LOAD_WARPS = 4
+LOAD_WARPS = WARPGROUP = 4
 LARGE_TILE = 64 * 128
 ONE_GROUP_WARPS = (1, 2, 4, 8, 16)
 IN_FLIGHT = 2  # more products than two keep no tensor core busier, but hold slots
 
 
-def specialize(plan: KernelPlan, in_flight: int = IN_FLIGHT) -> Kernel | str:
-    """The SCHEDULED form of a planned AREF kernel: a load group and the compute groups.
+def refused(kernel: Kernel) -> str | None:
+    """Why an AREF kernel cannot be split over groups; None if it can."""
+    owners = effects(kernel)
+    rings = {op.result: op.result for op in walk(kernel.body) if op.name == "aref.new"}
+    return owners if isinstance(owners, str) else why_not_closed(kernel, load_block(kernel, rings), rings)
+
+
+def specialize(plan: KernelPlan, in_flight: int = IN_FLIGHT) -> Kernel:
+    """The SCHEDULED form of a planned AREF kernel that is not `refused`: a load group and the compute groups.
 
     ``in_flight``: how many products that only add to themselves run at once, if the rings
-    have as many slots. The result is a note if the kernel cannot be split over groups.
+    have as many slots.
     """
     kernel = mark(plan.kernel, plan.places)
     news = [op for op in walk(kernel.body) if op.name == "aref.new"]
     deep = [_with_depth(op, plan.depths[op.result.hint]) for op in news]
     rings = {old.result: new.result for old, new in zip(news, deep, strict=True)}
-    load = load_block(kernel, rings)
-    refusal = why_not_closed(kernel, load, rings)
-    if refusal is not None:
-        return refusal
     names = consumers(kernel)
     flying = min((in_flight, *(plan.depths[n] for n in _loop_rings(plan))))
-    blocks, notes = [load], list[str]()
-    for name in names:
-        block, refused = follow(compute_block(kernel, rings, name), flying)
-        blocks.append(block)
-        notes += [f"in program order: {note}" for note in refused]
+    found = [follow(block, flying) for block in _blocks(kernel, rings, names)]
     few, many = REGISTERS[plan.warps * len(names)]
     groups = make(
-        "warp_groups", blocks=tuple(blocks), loc=news[0].loc, names=(LOAD, *names),
+        "warp_groups", blocks=tuple(block for block, _ in found), loc=news[0].loc, names=(LOAD, *names),
         warps=(LOAD_WARPS, *(plan.warps for _ in names)), registers=(few, *(many for _ in names)),
     )  # fmt: skip
+    notes = [f"in program order: {note}" for _, refusals in found for note in refusals]
     return _scheduled(plan, Block((), (*deep, groups, make("yield"))), notes)
+
+
+def _blocks(kernel: Kernel, rings: dict[Value, Value], names: tuple[str, ...]) -> list[Block]:
+    return [load_block(kernel, rings), *(compute_block(kernel, rings, name) for name in names)]
 
 
 def _scheduled(plan: KernelPlan, body: Block, notes: list[str]) -> Kernel:

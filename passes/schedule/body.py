@@ -23,12 +23,14 @@ ALONE = ("dot", "load", "gather", "store", "scatter", "for", "while", "if")
 class Body:
     """The loop and what its ops cost; ``costs`` has the ops that cost something.
 
-    ``copies`` maps loads that fill a ring to their put.
+    ``copies`` maps loads that fill a ring to their put. ``split``: the rows are split over
+    groups; then each group makes for itself what does not come from its rows.
     """
 
     loop: Op
     costs: Mapping[Op, Cost]
     copies: Mapping[Op, Op]
+    split: bool = False
 
     @property
     def block(self) -> Block:
@@ -52,9 +54,38 @@ class Body:
         for op in reversed(self.block.ops):
             if op in self.copies:
                 found[op] = self.copies[op]
-            elif op in self.costs:
+            elif op in self.costs and op not in self.shared:
                 found[op] = self._lead_of(op, found)
         return found
+
+    @cached_property
+    def shared(self) -> frozenset[Op]:
+        """Ops that every group runs again, where the rows are split: they see no product and no ring."""
+        if not self.split:
+            return frozenset()
+        rows: set[Op] = set()
+        while True:
+            more = {op for op in self.block.ops if op not in rows and self._has_rows(op, rows)}
+            if not more:
+                return frozenset(op for op in self.costs if op not in rows and op not in self.copies)
+            rows |= more
+
+    def _has_rows(self, op: Op, rows: set[Op]) -> bool:
+        if op.name in ("dot", "aref.get") or op.blocks:
+            return True
+        values = [v for a in op.args for v in (a, self.carried(a)) if v is not None]
+        return any(self.defs.get(v) in rows for v in values)
+
+    def again(self, lead: Op) -> list[Op]:
+        """The shared ops that a node needs, in program order."""
+        found: set[Op] = set()
+        todo = [a for m in self.members[lead] for a in m.args]
+        while todo:
+            op = self.defs.get(todo.pop())
+            if op is not None and op not in found and op not in self.lead:
+                found.add(op)
+                todo += op.args
+        return [op for op in self.block.ops if op in found and op in self.shared]
 
     def _lead_of(self, op: Op, found: Mapping[Op, Op]) -> Op:
         if op.name in ALONE or op.name.startswith("atomic"):

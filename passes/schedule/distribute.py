@@ -15,9 +15,10 @@ from tilec.ir.core import (
     walk,
 )
 from tilec.ir.errors import InfeasibleError
-from tilec.ir.ops import attr, make, written_tensors
+from tilec.ir.ops import attr, make, opdef, written_tensors
 from tilec.ir.types import TileType
 from tilec.passes.async_rules import ACCUMULATOR, consumer_warps, source_of
+from tilec.passes.make_async import consumer
 from tilec.passes.rewrite import where
 from tilec.passes.sweep import has_effect, sweep
 
@@ -59,6 +60,54 @@ def consumers(kernel: Kernel) -> tuple[str, ...]:
 def compute_block(kernel: Kernel, rings: Env, group: str) -> Block:
     """All that a compute group's effects need, but the puts; products are asynchronous, and waited for."""
     return sweep(clone_block(kernel.body, dict(rings), _Compute(kernel, group)))
+
+
+def effects(kernel: Kernel) -> dict[Op, str] | str:
+    """The compute group of each op that writes: that of its part, else the first; or why there is none."""
+    names, found = consumers(kernel), dict[Op, str]()
+    reach = Reach(kernel.body)
+    for op in walk(kernel.body):
+        if opdef(op.name).effect != "write":
+            continue
+        parts = {attr(o, "part") for o in reach.behind(op) if o.name == "dot"}
+        if len(parts) > 1 and len(names) > 1:
+            return f"{where(op)}: this {op.name} needs all parts of the rows"
+        part = next(iter(parts), None)
+        found[op] = names[0] if part is None else consumer(part)
+    return found
+
+
+class Reach:
+    """Which ops a value comes from, through loops and branches."""
+
+    def __init__(self, body: Block) -> None:
+        self.before: dict[Value, list[Value]] = {}
+        self.defs: dict[Value, Op] = definitions(body)
+        for op in walk(body):
+            for n, result in enumerate(op.results):
+                carried = list(op.args) if not op.blocks else _given(op, n)
+                self.before.setdefault(result, []).extend(carried)
+            for block in op.blocks if op.name in ("for", "while") else ():
+                skip = len(block.params) - len(op.results)
+                for n, param in enumerate(block.params[skip:]):
+                    self.before.setdefault(param, []).extend(_given(op, n))
+
+    def behind(self, op: Op) -> set[Op]:
+        """The ops whose results reach an op's operands."""
+        todo, seen = list(op.args), set[Value]()
+        while todo:
+            value = todo.pop()
+            if value not in seen:
+                seen.add(value)
+                todo += self.before.get(value, [])
+        return {self.defs[v] for v in seen if v in self.defs}
+
+
+def _given(op: Op, n: int) -> list[Value]:
+    """What result ``n`` of a loop or branch may be: what it starts with, and what is yielded for it."""
+    yielded = [b.yielded[n] for b in (op.blocks if op.name == "if" else op.blocks[-1:])]
+    first = len(op.args) - len(op.results)
+    return yielded if op.name == "if" else [op.args[first + n], *yielded]
 
 
 def asynchronous_dots(block: Block) -> list[Op]:
@@ -104,11 +153,13 @@ class _Compute:
     """The rewriter of a compute group: a product is waited for at once."""
 
     def __init__(self, kernel: Kernel, group: str) -> None:
+        owners = effects(kernel)
+        self.owners = {} if isinstance(owners, str) else owners
         self.products = set(asynchronous_dots(kernel.body))
         self.group = group
 
     def __call__(self, op: Op, env: Env) -> list[Op]:
-        if op.name in ("aref.new", "aref.put") or op.attrs.get("group", self.group) != self.group:
+        if op.name in ("aref.new", "aref.put") or self._owner(op) != self.group:
             return []
         new = clone_op(op, env, self)
         if op not in self.products:
@@ -116,3 +167,9 @@ class _Compute:
         wait = make("dot.wait", (new.result,), loc=op.loc, hints=(op.result.hint,), pending=0)
         env[op.result] = wait.result
         return [new.with_(attrs=frozen(**{**op.attrs, "asynchronous": True})), wait]
+
+    def _owner(self, op: Op) -> str:
+        """The group of an op that is one group's alone; all others go wherever they are needed."""
+        if op.attrs.get("part") is not None:
+            return consumer(op.attrs["part"])
+        return self.owners.get(op) or op.attrs.get("group", self.group)

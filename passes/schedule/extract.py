@@ -79,7 +79,7 @@ class _Extractor:
     def body(self) -> Body:
         copies = {load: p for p in _puts(self.loop) for load in self._loads_of(p)}
         costs = {op: self._cost(op, op in copies) for op in self.loop.blocks[-1].ops if _may_cost(op)}
-        return Body(self.loop, {op: c for op, c in costs.items() if c.reserve}, copies)
+        return Body(self.loop, {op: c for op, c in costs.items() if c.reserve}, copies, self.wishes.parts > 1)
 
     @cached_property
     def live(self) -> Registers:
@@ -112,8 +112,7 @@ class _Extractor:
         return next(n for n in (base, *(f"{base}{c}" for c in _letters())) if n not in taken)
 
     def _op(self, lead: Op) -> model.Op:
-        members = self.body.members[lead]
-        total = chain([self.body.costs[m] for m in members], parallel=lead.name == "aref.put")
+        total = self.total(lead)
         stream = lead.name == "aref.put"
         return model.Op(
             self.names[lead], total.reserve, total.cyc, self.live.held.get(lead, 0),
@@ -122,8 +121,12 @@ class _Extractor:
 
     def latency(self, lead: Op) -> int:
         """Cycles from the issue of a node until its result can be used."""
-        members = self.body.members[lead]
-        return chain([self.body.costs[m] for m in members], parallel=lead.name == "aref.put").latency
+        return self.total(lead).latency
+
+    def total(self, lead: Op) -> Cost:
+        """The cost of a node's ops, and of what it makes again for itself."""
+        ops = (*self.body.again(lead), *self.body.members[lead])
+        return chain([self.body.costs[op] for op in ops], parallel=lead.name == "aref.put")
 
     # -- edges
 
@@ -145,7 +148,8 @@ class _Extractor:
             rd = self.latency(lead) if lead.name == "dot" else self.body.costs[member].cyc
             yield self._edge(
                 source, lead, self.latency(source), distance,
-                mem="smem" if smem else "reg", blocking=waits, rd=rd, same=not smem,
+                mem="smem" if smem else "reg", blocking=waits, rd=rd,
+                same=not smem and lead not in self.body.puts,
             )  # fmt: skip
 
     def _kept_edges(self) -> Iterator[Edge]:

@@ -126,7 +126,7 @@ class Search:
             return "unsat"
         query = self._start(self.bound.value, high)
         while self.best is None or self.bound.value < self.best.ii:
-            middle = (self.bound.value + self.best.ii - 1) // 2 if self.best else high
+            middle = self.bound.value + (self.best.ii - 1 - self.bound.value) // 2 if self.best else high
             verdict = self._learn(query.ask([query.at_most(middle)]), middle)
             if verdict == "unknown" or self.best is None:
                 return verdict

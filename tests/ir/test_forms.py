@@ -72,7 +72,7 @@ MUTANTS = {
     "two releases": ("X211", AREF, RELEASE, RELEASE * 2),
     "release outside": ("X213", AREF, RELEASE + "    yield %d\n  }\n", "    yield %d\n  }\n" + RELEASE),
     "get before put": ("X214", AREF, PUT, ""),
-    "keep in aref": ("X216", AREF, 'release %ring {group="compute"}', "release %ring {keep=1}"),
+    "keep in aref": ("X216", AREF, 'release %ring {group="compute"}', 'release %ring {group="compute", keep=1}'),
     "use after release": ("X215", AREF, "    %d = dot %x", RELEASE + "    %d = dot %x"),
     "borrowed tile escapes": ("X215", AREF, "", ""),
     "two warp_groups": ("X220", SCHEDULED, "", ""),
