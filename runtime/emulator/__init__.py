@@ -3,5 +3,6 @@
 from tilec.runtime.emulator.launch import Outcome, launch, run_ptx
 from tilec.runtime.emulator.report import EmulatorError, Report
 from tilec.runtime.emulator.spaces import GlobalMemory
+from tilec.runtime.emulator.traffic import Traffic
 
-__all__ = ["EmulatorError", "GlobalMemory", "Outcome", "Report", "launch", "run_ptx"]
+__all__ = ["EmulatorError", "GlobalMemory", "Outcome", "Report", "Traffic", "launch", "run_ptx"]

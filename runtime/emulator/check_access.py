@@ -18,6 +18,7 @@ from tilec.runtime.emulator.operands import DTYPE
 from tilec.runtime.emulator.program import Program
 from tilec.runtime.emulator.shadow import Place, Shadow
 from tilec.runtime.emulator.spaces import GLOBAL_BASE
+from tilec.runtime.emulator.traffic import Counter, Traffic
 
 if TYPE_CHECKING:
     from tilec.runtime.emulator.cta import Cta
@@ -34,6 +35,7 @@ class AccessChecker(RaceChecker):
         super().__init__(machine)
         self.granule = granules(machine.program)
         self.globals = GlobalShadow(machine.memory, self.granule["global"])
+        self.traffic = Counter()
 
     def begin(self, ctas: Sequence[Cta]) -> None:
         super().begin(ctas)
@@ -48,6 +50,7 @@ class AccessChecker(RaceChecker):
     def read(self, s: Strand, space: str, address: Array, size: int, inst: Instruction,
              threads: Array | None = None) -> None:  # fmt: skip
         time = self.timeline.tick(inst) | strong(inst.opcode)
+        self._count(s, space, address, size, threads, inst)
         for memory, actor, place in self.pieces(s, space, address, size, inst, threads, writes=False):
             if isinstance(memory, Allocation):
                 memory.read(self.clocks, place, actor.column, time)
@@ -59,14 +62,28 @@ class AccessChecker(RaceChecker):
               threads: Array | None = None, unchanged: Unchanged = None) -> None:  # fmt: skip
         time = self.timeline.tick(inst) | strong(inst.opcode)
         self.unchanged = unchanged
+        self._count(s, space, address, size, threads, inst)
         for memory, actor, place in self.pieces(s, space, address, size, inst, threads, writes=True):
             if isinstance(memory, Memory):
                 self.check_write(memory, place, actor, inst)
                 self.note_write(memory.shadow, place, actor, time)
         self.unchanged = None
 
+    def counts(self) -> tuple[Traffic, ...]:
+        return self.traffic.result()
+
     def atomic(self, s: Strand, space: str, address: Array, size: int, inst: Instruction) -> None:
         self.write(s, space, address, size, inst)
+
+    def _count(self, s: Strand, space: str, address: Array, size: int, threads: Array | None,
+               inst: Instruction) -> None:  # fmt: skip
+        """Bank conflicts and sectors."""
+        who = s.threads if threads is None else threads
+        if space == "generic":
+            for part, there, offset in access.spaces(address):
+                self._count(s, part, offset, size, who[there], inst)
+        elif space != "param":
+            self.traffic.count(space, address, size, who, inst)
 
     def pieces(
         self,

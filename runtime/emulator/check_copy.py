@@ -17,6 +17,7 @@ from tilec.runtime.emulator.clocks import FIRST, FOREVER, GLOBAL, ORDER, SHARED,
 from tilec.runtime.emulator.global_shadow import Allocation
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.observe import Box, Landing, Range, Source
+from tilec.runtime.emulator.report import where
 from tilec.runtime.emulator.shadow import Place
 
 if TYPE_CHECKING:
@@ -93,6 +94,11 @@ class CopyChecker(AccessChecker):
 
     def invalidated(self, watch: BarrierWatch, s: Strand, inst: Instruction) -> None:
         """The place is ordinary memory again, written by the thread that invalidated it."""
+        if watch.flights:
+            text = (
+                f"{watch.name} is invalidated while the copy at {where(watch.flights[0].inst)} is under way"
+            )
+            self.report("E12", text, inst, watch.flights[0].inst)
         memory = self.shared[watch.cta.rank]
         row = int(self.rows(s)[0])
         memory.shadow.note_write(

@@ -49,10 +49,12 @@ class Armed:
 
 @dataclass
 class History:
-    """What has happened in one phase: who saw the phase before end, and who has arrived."""
+    """What has happened in one phase: who saw the phase before end, who has arrived, and whether
+    another CTA has."""
 
     seen: dict[int, int] = field(default_factory=dict)
     arrived: dict[int, int] = field(default_factory=dict)
+    remote: bool = False
 
 
 class BarrierWatch(Watch):
@@ -105,6 +107,7 @@ class BarrierWatch(Watch):
             self._check_primary(release.row, inst)
         if release.vector is not None:
             self.clock = join(self.clock, release.vector)
+        self.history.remote |= release.row // self.checker.per_cta != self.cta.rank
         self.history.arrived[release.row] = self.history.arrived.get(release.row, 0) + count
         self.checker.remote(release.row, self.cta, self.column, release.time, inst)
 
@@ -196,6 +199,9 @@ class BarrierWatch(Watch):
             if self.barrier.phase:
                 self.history.seen[row] = time
             self.checker.last_acquire[row] = time
+        if self.before.remote and ".cluster." not in inst.opcode:
+            text = f"the wait for {self.name} has the scope .cta, and another CTA arrived there"
+            self.checker.report("W13", text, inst)
         if self.done is not None and ".relaxed" not in inst.opcode:
             self.checker.clocks.acquire(rows, self.done)
 

@@ -59,7 +59,9 @@ def _held_up(s: Strand, strands: Sequence[Strand], group: bool) -> bool:
     """Whether other threads of the warps (warpgroups) of a strand wait for a barrier."""
     shift = 7 if group else 5
     mine = set((s.threads >> shift).tolist())
-    others = [t for t in strands if t.cta is s.cta and t.wait and isinstance(t.wait.on, (MBarrier, NamedBarrier))]
+    others = [
+        t for t in strands if t.cta is s.cta and t.wait and isinstance(t.wait.on, (MBarrier, NamedBarrier))
+    ]
     return any(not mine.isdisjoint((t.threads >> shift).tolist()) for t in others)
 
 

@@ -22,16 +22,19 @@ from tilec.runtime.emulator.machine import Machine
 from tilec.runtime.emulator.report import Report
 from tilec.runtime.emulator.spaces import GlobalMemory
 from tilec.runtime.emulator.tensormap import TensorMap
+from tilec.runtime.emulator.traffic import Traffic
 
 Dim = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """``reports`` are all findings; ``steps`` counts executed strand instructions."""
+    """``reports`` are all findings; ``steps`` counts executed strand instructions. ``traffic``
+    says of each load and store how many bank conflicts or sectors it caused (checked runs only)."""
 
     reports: tuple[Report, ...]
     steps: int
+    traffic: tuple[Traffic, ...] = ()
 
 
 def run_ptx(
@@ -66,7 +69,7 @@ def run_ptx(
         given, strict, check,
     )  # fmt: skip
     machine.run()
-    return Outcome(tuple(machine.reports), machine.now)
+    return Outcome(tuple(machine.reports), machine.now, machine.observer.counts())
 
 
 def _dim(values: Sequence[int]) -> Dim:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tilec.runtime.emulator.cta import Cta, MBarrier, NamedBarrier
     from tilec.runtime.emulator.strand import Strand
     from tilec.runtime.emulator.tensormap import TensorMap
+    from tilec.runtime.emulator.traffic import Traffic
 
 Release = Any
 Landing = Callable[[int], None]
@@ -156,6 +157,10 @@ class Observer:
 
     def product_wait(self, cta: Cta, group: int, pending: int, inst: Instruction) -> None:
         """wgmma.wait_group."""
+
+    def counts(self) -> tuple[Traffic, ...]:
+        """How each instruction used its memory."""
+        return ()
 
     def exit(self, s: Strand) -> None:
         """Threads have ended."""

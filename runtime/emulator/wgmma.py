@@ -200,6 +200,10 @@ def _operand(
     layout = (rows, size, d.lbo, d.sbo, d.swizzle, along_k, d.start & 1023)
     address = tensorcore.operand_offsets(*layout) + (d.start & ~1023)
     units = tensorcore.operand_units(*layout) + (d.start >> 10 << 6)
+    span = 16 << d.swizzle
+    if d.swizzle and d.start % (8 * span) >= span:
+        text = f"a descriptor starts at {d.start:#x}, inside of a swizzle pattern of {8 * span} bytes"
+        cta.report("E17", f"{text}, without a base offset", inst)
     if int(units[-1]) * 16 >= cta.shared.size:
         raise fault("D410", f"a wgmma operand reaches {int(address.max()):#x}, outside shared memory", inst)
     return address, units, d.swizzle
