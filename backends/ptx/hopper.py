@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tilec.backends.ptx import hopper_ring
+from tilec.backends.ptx import hopper_ring, hopper_turns
 from tilec.backends.ptx.context import Emitter, Rule
 from tilec.backends.ptx.hopper_dot import Products, prepare, staging
 from tilec.backends.ptx.hopper_groups import run_groups
@@ -18,7 +18,7 @@ from tilec.backends.ptx.hopper_put import put
 from tilec.backends.ptx.hopper_ring import Ring, SmemView
 from tilec.backends.ptx.hopper_smem import tile_bytes
 from tilec.backends.ptx.hopper_stage import Place, read
-from tilec.backends.ptx.hopper_store import KEY, StorePlan, drain, only_stored, store, store_plan
+from tilec.backends.ptx.hopper_store import StorePlan, drain, only_stored, staging_key, store, store_plan
 from tilec.backends.ptx.hopper_tma import Pending, offsets
 from tilec.backends.ptx.hopper_views import view_step
 from tilec.backends.ptx.hopper_wait import dot_wait, late_waits, never_true
@@ -35,6 +35,8 @@ class Hopper:
         self.kernel, self.base = kernel, rules
         self.uses = uses(kernel.body)
         self.rings = plan_rings(kernel)
+        self.turns = hopper_turns.plan_turns(kernel)
+        self.groups = {s.op: s.group for s in sites(kernel) if s.op.name == "store"}
         self.stores = _stores(kernel)
         self.plan = self._allocate()
         self.open: dict[Value, Ring] = {v: Ring(p, self.plan.rings[v]) for v, p in self.rings.items()}
@@ -50,6 +52,8 @@ class Hopper:
             "aref.put": lambda e, op: put(e, op, self.open[op.args[0]], self.alone),
             "aref.get": lambda e, op: hopper_ring.get(e, op, self.open[op.args[0]]),
             "aref.release": lambda e, op: hopper_ring.release(e, op, self.open[op.args[0]]),
+            "turn.enter": lambda e, op: hopper_turns.enter(e, op, self.turns),
+            "turn.exit": lambda e, op: hopper_turns.leave(e, op, self.turns),
             "warp_groups": lambda e, op: run_groups(e, op, self),
             "dot": self.products.rule,
             "dot.wait": lambda e, op: dot_wait(e, op, op in self.late),
@@ -81,22 +85,27 @@ class Hopper:
                 never_true(e)
 
     def end(self, e: Emitter, group: str = "main") -> None:
-        """At the end of a group."""
-        if any(s.group == group for s in sites(self.kernel) if s.op in self.stores):
+        """At the end of a group: its copies out of shared memory are done, and so is its last turn."""
+        if any(self.groups[op] == group for op in self.stores):
             drain(e)
+        hopper_turns.end(e, group, self.turns)
 
     def _allocate(self) -> SmemPlan:
-        """Shared memory, with staging for stores as large as fits, down to none."""
+        """Shared memory, with staging for each group's stores as large as fits, down to none."""
         fixed = staging(self.kernel)
         while True:
-            size = max((p.part.bytes for p in self.stores.values()), default=0)
-            extra = [Request(KEY, size, "staging of stores")] if size else []
             try:
-                return allocate(self.kernel, [*fixed, *extra], tile_bytes=tile_bytes)
+                return allocate(self.kernel, [*fixed, *self._staging()], tile_bytes=tile_bytes)
             except ResourceError:
-                if not size:
+                if not self.stores:
                     raise
-                self._shrink(size)
+                self._shrink(max(p.part.bytes for p in self.stores.values()))
+
+    def _staging(self) -> list[Request]:
+        sizes: dict[str, int] = {}
+        for op, plan in self.stores.items():
+            sizes[self.groups[op]] = max(sizes.get(self.groups[op], 0), plan.part.bytes)
+        return [Request(staging_key(g), n, f"staging of stores of {g}") for g, n in sizes.items()]
 
     def _shrink(self, size: int) -> None:
         """Halve the largest parts of stores; where that cannot be, the tensor is stored without TMA."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tilec.backends.ptx import hopper_turns
 from tilec.backends.ptx.context import Emitter, Group
 from tilec.backends.ptx.hopper_operands import REGISTER_FILE, WARPGROUP
 from tilec.backends.ptx.hopper_ring import open_sides
@@ -65,6 +66,7 @@ def _run_group(e: Emitter, block: Block, hopper: Hopper) -> None:
     out = e.label("idle")
     if hopper.alone:
         _elect(e, out)
+    hopper_turns.begin(e, e.group.name, hopper.turns)
     open_sides(e, block, hopper.open)
     hopper.prepare(e, block)
     e.run_block(block)
@@ -83,9 +85,9 @@ def _elect(e: Emitter, out: Sym) -> None:
 
 
 def _one_thread_suffices(block: Block, hopper: Hopper) -> bool:
-    """Whether a group only starts copies: no tiles in its registers, no slots borrowed."""
+    """Whether a group only starts copies: no tiles in its registers, no slots borrowed, no turns."""
     for op in walk(block):
-        if op.name == "aref.get" or opdef(op.name).effect == "write":
+        if op.name in ("aref.get", *hopper_turns.TURNS) or opdef(op.name).effect == "write":
             return False
         if op.name == "aref.put" and not hopper.rings[op.args[0]].tma:
             return False

@@ -23,7 +23,6 @@ from tilec.ir.ops import opdef
 from tilec.ir.ptx.module import Reg
 from tilec.ir.types import TensorType, TileType, bool_
 
-KEY = "store"
 LEAST_BYTES = 2048
 
 
@@ -42,6 +41,11 @@ class StorePlan:
         shape = tuple(extent if d == self.part.inner else n for d, n in enumerate(self.part.shape))
         return StorePlan(SmemTile(shape, self.part.inner, self.part.es, self.part.span, self.part.swizzle),
                          2 * self.count)  # fmt: skip
+
+
+def staging_key(group: str) -> str:
+    """The name of the shared memory that a group's stores pass through."""
+    return f"stores of {group}"
 
 
 def store_plan(op: Op, warps: int) -> StorePlan | None:
@@ -82,7 +86,7 @@ def store(e: Emitter, op: Op, plan: StorePlan) -> None:
     """The rule of a `store` with a plan."""
     fragment = e.fragment(op.args[1])
     at = offsets(e, op.args[2:])
-    base = e.make("b32", "add.s32", e.smem(), e.plan.extra[KEY].offset)
+    base = e.make("b32", "add.s32", e.smem(), e.plan.extra[staging_key(e.group.name)].offset)
     inner, extent = plan.part.inner, plan.part.shape[plan.part.inner]
     for number, part in enumerate(parts(fragment, inner, extent)):
         # Copies do not keep their order: an earlier store may be to the same place, a part is not.
