@@ -61,7 +61,7 @@ def test_split_rows_give_the_same_bits(name: str) -> None:
 def test_two_groups_follow_their_plan(name: str, stages: int | None) -> None:
     plan = planned(name, stages)
     for loop, answer in zip(plan.loops, plan.answers, strict=True):
-        assert answer.status == "optimal" and answer.schedule is not None
+        assert answer.status in ("optimal", "feasible") and answer.schedule is not None
         assert list(violations(loop.problem, answer.schedule)) == []
     kernel = canonicalize(specialize(plan))
     verify(kernel)
