@@ -102,7 +102,7 @@ class Buffer:
 class Limits:
     """What the machine gives one program.
 
-    ``units``: instances by name. ``smem`` bytes and ``tmem`` columns for the buffers.
+    ``units``: instances by name, kept sorted. ``smem`` bytes and ``tmem`` columns for the buffers.
     ``reg_limit``: registers per thread of a group, of which ``reg_fixed`` go to addresses
     and counters. ``reg_file``: registers that all groups share, given in steps of
     ``reg_step`` per thread to groups of whole warpgroups (None: not modelled). A value that
@@ -121,6 +121,10 @@ class Limits:
     hop_per_reg: float = 8.05
     sync: int = 30
     name: str = ""
+
+    def __post_init__(self) -> None:
+        # One order, so that a problem read back from JSON is the same problem.
+        object.__setattr__(self, "units", tuple(sorted(self.units)))
 
 
 @dataclass(frozen=True)
