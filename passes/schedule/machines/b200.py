@@ -12,7 +12,7 @@ B200 = Machine(
     latency=(("FMA", 4), ("ALU", 4), ("XU", 16), ("LSU", 29)),
     product=Product(128, ((11, 0), (0, 0.5)), ((54.5, 0), (10, 0.5)), 263, True),
     warp_product=Product(16, ((0, 0.25),), ((0, 0.25),), 25, False),
-    copy=Copy("TMA", 64, 460, 30, 420),
+    copy=Copy("TMA", 64, 460, 390, 30, 420),
     host=Host(148, 1.85, 7000),
     issue=30,
     smem=232448,
@@ -27,7 +27,7 @@ B200 = Machine(
         ("product", "8192 FLOP per clock: XLA; at least 11 cycles: arXiv 2512.02189; chains: public probe; "
                     "128x128x64 complete after 559 = 4 * 74 + 263 [C]: triton db4666f, NVLatencyModel.cpp"),
         ("warp_product", "about a quarter of the peak: arXiv 2501.12084, FlashGPU-Sim"),
-        ("copy", "460 cycles, issue 30: triton db4666f, NVLatencyModel.cpp; rate and turn of the H100 [C]"),
+        ("copy", "460 cycles, issue 30: triton db4666f, NVLatencyModel.cpp; near LDG + 105, others H100 [C]"),
         ("host", "148 SMs: Gluon tutorial 12; 1.85 GHz: FlashAttention-4; 7000 GB/s: TileSight"),
         ("issue", "30 cycles to issue a product: triton db4666f, NVLatencyModel.cpp"),
         ("smem", "227 KiB: CUDA programming guide, compute capability 10.0"),

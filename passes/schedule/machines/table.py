@@ -30,13 +30,15 @@ class Product(NamedTuple):
 class Copy(NamedTuple):
     """Global memory to a ring: held unit, bytes per cycle, cycles until the first byte is there.
 
-    ``issue``: cycles of the group per copy; 0: as long as the unit is held. ``turn``: least
-    cycles between two slots that one producer fills, one after the other.
+    ``latency`` is from DRAM, ``near`` from L2. ``issue``: cycles of the group per copy; 0: as
+    long as the unit is held. ``turn``: least cycles between two slots that one producer fills,
+    one after the other.
     """
 
     unit: str
     rate: int
     latency: int
+    near: int
     issue: int
     turn: int
 
