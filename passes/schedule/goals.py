@@ -28,7 +28,7 @@ def names_of(objective: str | tuple[str, ...]) -> tuple[str, ...]:
     unknown = [n for n in names if n not in MEASURES and n != "slack"]
     if unknown:
         known = ", ".join([*OBJECTIVES, *MEASURES, "slack"])
-        raise TilecValueError("V310", f"there is no goal {unknown[0]!r}", help=f"known are {known}")
+        raise TilecValueError("V131", f"there is no goal {unknown[0]!r}", help=f"known are {known}")
     return names
 
 

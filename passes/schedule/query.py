@@ -88,3 +88,18 @@ class Query:
         enc = self.encoding
         names = [(g, enc.runs_in(v, g)) for g in enc.numbers]
         return next(g for g, w in names if w == TRUE or (w != FALSE and self.session.values([w])[0]))
+
+
+def smt2(problem: Problem, low: int, high: int, rlimit: int = 400_000_000) -> str:
+    """The question "is there a plan with an interval in [low, high]" as SMT-LIB 2.6 (QF_LIA).
+
+    The register clauses that z3 needed to answer it are part of the text: where the answer is
+    "unsat" any solver finds it so. Names go by index; comments say of what.
+    """
+    query = Query(problem, low, high, Session(rlimit))
+    query.ask()
+    ops = [f"; op {i}: {o.id!r}\n" for i, o in enumerate(problem.ops)]
+    buffers = [f"; buffer {i}: {b.id!r}\n" for i, b in enumerate(problem.buffers)]
+    hints = [f"(assert {literal})\n" for literal in query.encoding.labels.values()]
+    head = f"; {problem.name!r}: intervals {low} to {high}\n(set-logic QF_LIA)\n"
+    return "".join([head, *ops, *buffers, *query.session.texts, *hints, "(check-sat)\n"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilec.passes.schedule.bounds import NEVER, lower_bound
+from tilec.passes.schedule.cores import conflicting_hints
 from tilec.passes.schedule.goals import names_of
 from tilec.passes.schedule.heuristic import list_schedule, serial_length
 from tilec.passes.schedule.model import Answer, Bound, Problem, Schedule, Status
@@ -18,8 +19,8 @@ from tilec.passes.schedule.query import Found, Query
 from tilec.passes.schedule.smt import Session, Verdict
 from tilec.passes.schedule.structure import compact
 
-RLIMIT = 20_000_000
-"""z3 resource units for one problem, two to five seconds."""
+RLIMIT = 400_000_000
+"""z3 resource units for the interval of one problem, about a minute; attention loops take 1 to 10 million."""
 
 
 def solve(
@@ -31,25 +32,34 @@ def solve(
 ) -> Answer:
     """The best plan of a problem, and how far it is proven.
 
-    ``objective``: "fewest", "balanced" or names of goals (`goals.GOALS`), which choose among
-    the plans of the least interval, or of (1 + give) times that. ``rlimit`` is the budget of
-    z3 for the interval and again for the goals. Without ``polish`` the plan is any of the
-    least interval. The answer depends on nothing but the arguments.
+    ``objective``: "fewest", "balanced" or names of goals (`goals.MEASURES`), which choose among
+    the plans of the least interval, or of (1 + give) times that: then the status can be no
+    more than "feasible". ``rlimit`` is z3's budget for the interval, and a quarter of it that
+    for the goals. Without ``polish`` the plan is any of the least interval. The answer depends
+    on nothing but the arguments.
     """
     names = names_of(objective)
     search = Search(problem, rlimit, lower_bound(problem))
     verdict = search.run()
     if search.best is None:
-        return Answer(
-            "infeasible" if verdict == "unsat" else "unknown", None, search.bound, work=search.spent()
-        )
+        return _without_plan(search, verdict)
     plan, work = search.best, search.spent()
     goals: tuple[tuple[str, int, bool], ...] = ()
     if polish:
-        plan, goals, used = polished(problem, plan, int(plan.ii * (1 + give)), names, rlimit, search.query)
+        plan, goals, used = polished(
+            problem, plan, int(plan.ii * (1 + give)), names, rlimit // 4, search.query
+        )
         work += used
     status: Status = "optimal" if plan.ii == search.bound.value else "feasible"
     return Answer(status, plan, search.bound, goals, work=work)
+
+
+def _without_plan(search: Search, verdict: Verdict) -> Answer:
+    """Infeasible with the hints that are to blame, or unknown with the bound so far."""
+    if verdict != "unsat":
+        return Answer("unknown", None, search.bound, work=search.spent())
+    conflicts = conflicting_hints(search.problem, search.rlimit)
+    return Answer("infeasible", None, search.bound, conflicts=conflicts, work=search.spent())
 
 
 @dataclass
@@ -126,7 +136,7 @@ class Search:
             return "unsat"
         query = self._start(self.bound.value, high)
         while self.best is None or self.bound.value < self.best.ii:
-            middle = self.bound.value + (self.best.ii - 1 - self.bound.value) // 2 if self.best else high
+            middle = (self.bound.value + self.best.ii - 1) // 2 if self.best else high
             verdict = self._learn(query.ask([query.at_most(middle)]), middle)
             if verdict == "unknown" or self.best is None:
                 return verdict

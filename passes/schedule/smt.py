@@ -59,7 +59,8 @@ def declare(name: str, sort: Literal["Int", "Bool"]) -> str:
 class Session:
     """One z3 solver with its own context, a fixed seed and a budget of resource units.
 
-    ``work`` counts z3's resource units over all checks: they do not depend on the machine.
+    ``texts`` is all that it has read. ``work`` counts z3's resource units over all checks:
+    they do not depend on the machine.
     """
 
     def __init__(self, rlimit: int, seed: int = 0) -> None:
@@ -70,9 +71,11 @@ class Session:
         self.solver: Any = z3.SimpleSolver(ctx=self.context)
         self.solver.set("random_seed", seed)
         self.known: dict[str, Any] = {}
+        self.texts: list[str] = []
 
     def read(self, text: str) -> None:
         """Add declarations and assertions."""
+        self.texts.append(text)
         self.solver.from_string(text)
 
     def check(self, assumptions: Iterable[str] = ()) -> Verdict:
