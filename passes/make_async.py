@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from string import ascii_lowercase
 
 from tilec.ir.core import Block, Kernel, Op, Value, definitions, frozen, uses, walk
 from tilec.ir.ops import attr, make, written_tensors
@@ -146,14 +147,30 @@ def _why_not_fed(dot: Op, loads: dict[Op, list[Use]], defs: dict[Value, Op]) -> 
 
 
 def form_rings(body: Block, loads: dict[Op, tuple[Op, ...]]) -> tuple[Ring, ...]:
-    """One ring for the loads of a block that feed exactly one common product; else one each."""
-    groups: dict[object, list[Op]] = {}
-    for block in _blocks(body):
-        for op in (o for o in block.ops if o in loads):
-            dots = loads[op]
-            groups.setdefault((block, dots) if len(dots) == 1 else op, []).append(op)
+    """One ring for the loads of a block that feed one common product, or its parts; else one each.
+
+    If the rows are split, the parts of A and their common B share a ring that all parts read.
+    """
+    parts = {attr(dot, "part") for dots in loads.values() for dot in dots}
     taken: set[str] = set()
-    return tuple(_ring(tuple(group), taken) for group in groups.values())
+    found = [group for block in _blocks(body) for group in _groups(block, loads)]
+    return tuple(_ring(group, loads, len(parts), taken) for group in found)
+
+
+def _groups(block: Block, loads: dict[Op, tuple[Op, ...]]) -> list[tuple[Op, ...]]:
+    """The loads of a block by the rings that they share: those linked by products, one of each part."""
+
+    def fed(load: Op) -> set[Op]:
+        dots = loads[load]
+        return set(dots) if len({attr(d, "part") for d in dots}) == len(dots) else set()
+
+    groups: list[tuple[Op, ...]] = []
+    for load in (op for op in block.ops if op in loads):
+        near = [g for g in groups if any(fed(load) & fed(op) for op in g)]
+        at = groups.index(near[0]) if near else len(groups)
+        merged = (*(op for g in near for op in g), load)
+        groups = [*groups[:at], merged, *(g for g in groups[at:] if g not in near)]
+    return groups
 
 
 def _blocks(block: Block) -> Iterator[Block]:
@@ -163,13 +180,26 @@ def _blocks(block: Block) -> Iterator[Block]:
             yield from _blocks(inner)
 
 
-def _ring(loads: tuple[Op, ...], taken: set[str]) -> Ring:
-    """A ring named after the tiles it carries, or their tensors, without a depth yet."""
+def _ring(loads: tuple[Op, ...], feeds: dict[Op, tuple[Op, ...]], parts: int, taken: set[str]) -> Ring:
+    """A ring named after the tiles it carries, or their tensors, and the part that alone reads it.
+
+    It has no depth yet.
+    """
+    readers = {attr(dot, "part") for load in loads for dot in feeds[load]}
     base = "_".join(op.result.hint or op.args[0].hint.lower() or "tile" for op in loads)
+    if parts > 1:
+        plain = (_whole_name(op, feeds[op]) for op in loads)
+        base = "_".join(dict.fromkeys(plain)) + (suffix(readers.pop()) if len(readers) < parts else "")
     name = next(n for n in (base, *(f"{base}{i}" for i in range(2, len(taken) + 3))) if n not in taken)
     taken.add(name)
     payload = tuple(op.result.type for op in loads)
     return Ring(loads, make("aref.new", loc=loads[0].loc, hints=(name,), payload=payload))
+
+
+def _whole_name(load: Op, dots: tuple[Op, ...]) -> str:
+    """The name of the tile of which the load has a part."""
+    name = load.result.hint or load.args[0].hint.lower() or "tile"
+    return name.removesuffix(suffix(attr(dots[0], "part")))
 
 
 class _Inserter:
@@ -198,7 +228,7 @@ class _Inserter:
         for op in (o for o in block.ops if o not in moved):
             for ring, part in (side for side in users if users[side][0] is op):
                 out += [self._get(ring, part), *(v for view in views[ring] for v in self._view(view, part))]
-            out.append(self._copy(op))
+            out += self._copies(op) if op in self.views else [self._copy(op)]
             if op in self.ring_of and op is self.ring_of[op].loads[-1]:
                 out.append(self._put(self.ring_of[op]))
             out += [_release(ring, part, op) for ring, part in users if users[ring, part][-1] is op]
@@ -221,6 +251,11 @@ class _Inserter:
         part = attr(op, "part") if op.name == "dot" else None
         args = tuple(self.table.get((a, part), a) for a in op.args)
         return op.with_(args=args, blocks=tuple(self.block(b) for b in op.blocks))
+
+    def _copies(self, op: Op) -> list[Op]:
+        """A view that stands deeper than the get, for each part that has a tile to view."""
+        found = [part for value, part in self.table if value is op.args[0]]
+        return [view for part in found for view in self._view(op, part)]
 
     def _view(self, op: Op, part: Part) -> list[Op]:
         """A view of a ring's tile, built again in shared memory for a part that reads it."""
@@ -245,7 +280,12 @@ class _Inserter:
 
 def consumer(part: Part) -> str:
     """The compute group of a part."""
-    return COMPUTE if part is None else f"{COMPUTE}_{'abcdefgh'[part]}"
+    return COMPUTE + suffix(part)
+
+
+def suffix(part: Part) -> str:
+    """What names of a part end with."""
+    return "" if part is None else f"_{ascii_lowercase[part]}"
 
 
 def _collect_readers(value: Value, users: dict[Value, list[Op]], found: set[Op]) -> None:
