@@ -1,94 +1,48 @@
 """Compares the model with published figures: one clock per source is fitted, nothing else.
 
-    python -m tilec.passes.schedule.calibrate tests/passes/data/published.csv
+    python -m tilec.passes.schedule.calibrate tests/passes/data/published.csv [KERNEL]
 
-prints the table of docs/machine-model.md. A source is judged inside itself: the mean relative
-error (MAPE) at its clock, and Kendall's tau, which asks only whether the order is right. Rows in
-cycles or ratios need no clock. Rows that the model has nothing to say of are counted as such.
+prints the table of docs/machine-model.md, or the rows of a kernel one by one. A source is judged
+inside itself: the mean relative error (MAPE) at its clock, and Kendall's tau, which asks only
+whether the order is right. Rows in cycles or ratios need no clock. Rows that the model has
+nothing to say of are counted as such.
 """
 
 from __future__ import annotations
 
-import csv
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tilec.ir.types import DType, float8_e4m3, float16
-from tilec.passes.schedule import calibrate_probes as probes
-from tilec.passes.schedule.calibrate_loops import Tile, Timing, attention, gemm
-from tilec.passes.schedule.machines import A100, B200, H100, Machine
+from tilec.passes.schedule.calibrate_loops import Timing
+from tilec.passes.schedule.calibrate_rows import Row, predicted, read
 
 CLOCKS = [0.5 + 0.005 * i for i in range(301)]  # GHz
 SCALE = {"TFLOP/s": 1e12, "GB/s": 1e9}
-
-_PCIE = replace(H100, host=H100.host._replace(sms=114, clock=1.755, dram=1790))
-GPUS = {
-    "H100-SXM5-80GB": H100, "H100-SXM5": H100, "H800-SXM": H100, "H800-PCIe": _PCIE, "A100-PCIe": A100,
-    "B200": B200,
-}  # fmt: skip
-
-_HOPPER = Tile(2, 64, 256, 64, 48 * 1024, 4)
-_PERSISTENT = replace(_HOPPER, persistent=True)
-_PAIR = Tile(2, 128, 256, 64, 48 * 1024, 4)
-_EDUCATIONAL = "ThunderKittens educational "  # tiles: its kernels/gemm/educational_b200/level_06.cu and on
-TILES = {
-    "fast.cu": _PERSISTENT, "cuBLAS": _PERSISTENT, "generated": _PERSISTENT, "CuTe-DSL": _HOPPER,
-    "TileLang": _HOPPER,
-    _EDUCATIONAL + "L6": Tile(1, 128, 128, 64, 32 * 1024, 1),
-    _EDUCATIONAL + "L7": Tile(1, 128, 128, 64, 32 * 1024, 3),
-    _EDUCATIONAL + "L8": Tile(1, 128, 256, 64, 48 * 1024, 3),
-    _EDUCATIONAL + "L9": _PAIR,
-    _EDUCATIONAL + "full": replace(_PAIR, persistent=True, hidden_store=True),
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Row:
-    """One published figure. ``value`` is in ``unit``."""
-
-    kernel: str
-    impl: str
-    gpu: str
-    dtype: str
-    shape: str
-    value: float
-    unit: str
-    source: str
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """The numbers of the shape: "M=N=8192 K=256" has M, N and K."""
-        found: dict[str, int] = {}
-        for names, number in re.findall(r"((?:\w+=)+)(\d+)", self.shape):
-            found |= dict.fromkeys(names.strip("=").split("="), int(number))
-        return found
-
-    @property
-    def numbers(self) -> list[int]:
-        """All numbers of the shape in order."""
-        return [int(x) for x in re.findall(r"\d+", self.shape)]
+Pairs = tuple[tuple[float, float], ...]  # (published, modelled)
 
 
 @dataclass(frozen=True)
 class Verdict:
     """A source judged: its figures in a ``unit`` at a fitted ``clock`` (None: not needed).
 
-    ``roofline`` is the MAPE of a model that knows the peak rates only, at a clock fitted to it.
+    ``shapes`` are those of the rows. ``roofline`` is the MAPE of a model that knows the peak rates
+    only, at a clock fitted to it.
     """
 
     name: str
     unit: str
-    pairs: tuple[tuple[float, float], ...]  # (published, modelled)
+    shapes: tuple[str, ...]
+    pairs: Pairs
     clock: float | None = None
     roofline: float | None = None
 
     @property
     def mape(self) -> float:
         """Mean absolute error in percent of the published figure."""
-        return 100 * sum(abs(m - p) / p for p, m in self.pairs) / len(self.pairs)
+        return _error(self.pairs)
 
     @property
     def worst(self) -> float:
@@ -101,80 +55,6 @@ class Verdict:
         return kendall(self.pairs)
 
 
-def read(path: Path) -> list[Row]:
-    """The rows of a table of published figures."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [Row(**{**r, "value": float(r["value"])}) for r in csv.DictReader(file)]  # type: ignore[arg-type]
-
-
-# -- what the model says of a row
-
-
-def predicted(row: Row) -> Timing | float | None:
-    """A timing for rates, a number for cycles and ratios, None where the model has nothing to say."""
-    model = next((m for start, m in MODELS.items() if row.kernel.startswith(start)), None)
-    machine = GPUS.get(row.gpu)
-    return None if model is None or machine is None else model(row, machine)
-
-
-def _attention(row: Row, machine: Machine) -> Timing | None:
-    if row.impl not in ("FA2", "FA3"):
-        return None
-    return attention(machine, row.sizes, specialised=row.impl == "FA3")
-
-
-def _gemm(row: Row, machine: Machine) -> Timing | None:
-    """Sizes up to 1024 are bound by the launch, as their source says."""
-    tile = next((t for name, t in TILES.items() if row.impl.startswith(name)), None)
-    m, n, k = (row.sizes[x] for x in "MNK")
-    if tile is None or m <= 1024:
-        return None
-    dtype: DType = float8_e4m3 if row.dtype == "fp8" else float16
-    return gemm(machine, replace(tile, k=tile.k // dtype.bytes * 2), dtype, m, n, k)
-
-
-def _products_in_flight(row: Row, machine: Machine) -> float:
-    """ "4 in flight wait3" is four groups of one; "2/group wait1" two groups of two."""
-    first, wait = row.numbers[0], int(re.findall(r"wait(\d)", row.shape)[0])
-    size = first if "/group" in row.shape else 1
-    return probes.in_flight(machine, 64, size, wait + 1)
-
-
-def _peak(row: Row, machine: Machine) -> Timing:
-    """All SMs busy with one instruction; products of 8-bit numbers have twice the k."""
-    wide = 1 if row.dtype == "fp16" else 2
-    if "m64" in row.impl:
-        rate = 2 * 64 * 256 * 16 / probes.product_interval(machine, 256)
-    else:
-        rate = 4 * 2 * 16 * 8 * 16 / probes.warp_product_interval(machine, 8)
-    return probes.peak(machine, wide * rate)
-
-
-def _latency(row: Row, machine: Machine) -> float | None:
-    near = "L2" in row.shape
-    if row.impl == "LDG":
-        return None if near else machine.global_latency
-    return machine.copy.near if near else machine.copy.latency
-
-
-MODELS: dict[str, Callable[[Row, Machine], Timing | float | None]] = {
-    "attention-fwd": _attention,
-    "gemm": _gemm,
-    "ubench wgmma m64nNk16": lambda r, m: probes.product_interval(m, r.sizes["N"]),
-    "ubench wgmma m64n64k16": _products_in_flight,
-    "ubench wgmma": _peak,
-    "ubench mma.sync m16n8k16": lambda r, m: probes.warp_product_interval(m, r.numbers[0]),
-    "ubench mma.sync": _peak,
-    "ubench TMA->wgmma": lambda r, m: probes.stages(m, r.sizes["stages"], "L2" in r.shape),
-    "ubench TMA load": lambda r, m: probes.box_stream(m, r.numbers[0] * 1024, 4),
-    "ubench cp.async.bulk": lambda r, m: probes.bulk_stream(m, r.numbers[0] * 1024, r.numbers[1]),
-    "ubench dependent": _latency,
-}
-
-
-# -- judging
-
-
 def judged(rows: Iterable[Row]) -> list[Verdict]:
     """A verdict for each source, GPU and kind of figure that the model covers, in order of appearance."""
     groups: dict[tuple[str, str, str], list[tuple[Row, Timing | float]]] = {}
@@ -182,27 +62,40 @@ def judged(rows: Iterable[Row]) -> list[Verdict]:
         model = predicted(row)
         if model is not None:
             groups.setdefault((_kind(row), row.source, row.unit), []).append((row, model))
-    return [_verdict(f"{kind}: {source}", unit, found) for (kind, source, unit), found in groups.items()]
+    return [_verdict(f"{kind}: {_short(source)}", unit, f) for (kind, source, unit), f in groups.items()]
 
 
 def _kind(row: Row) -> str:
-    return f"{row.kernel.split(' (')[0].removeprefix('ubench ')}, {row.gpu}"
+    name = row.kernel.split(" (")[0].removeprefix("ubench ")
+    return f"{name} {row.dtype}, {row.gpu}" if name == "gemm" else f"{name}, {row.gpu}"
+
+
+def _short(source: str) -> str:
+    return re.split(r" \(|,| @|;", source.replace('"', ""))[0]
 
 
 def _verdict(name: str, unit: str, found: Sequence[tuple[Row, Timing | float]]) -> Verdict:
+    shapes = tuple(r.shape for r, _ in found)
     timed = [(r.value, m) for r, m in found if isinstance(m, Timing)]
     if not timed:
-        return Verdict(name, unit, tuple((r.value, m) for r, m in found if not isinstance(m, Timing)))
-    best = _fitted(name, unit, timed)
+        plain = tuple((r.value, m) for r, m in found if not isinstance(m, Timing))
+        return Verdict(name, unit, shapes, plain)
+    clock, pairs = _fitted(unit, timed)
+    best = Verdict(name, unit, shapes, pairs, clock)
     if not timed[0][1].ideal:
         return best
     simple = [(p, replace(m, cycles=m.ideal, launch=0)) for p, m in timed]
-    return replace(best, roofline=_fitted(name, unit, simple).mape)
+    return replace(best, roofline=_error(_fitted(unit, simple)[1]))
 
 
-def _fitted(name: str, unit: str, timed: Sequence[tuple[float, Timing]]) -> Verdict:
-    tries = [Verdict(name, unit, tuple((p, _rate(m, unit, c)) for p, m in timed), c) for c in CLOCKS]
-    return min(tries, key=lambda v: v.mape)
+def _fitted(unit: str, timed: Sequence[tuple[float, Timing]]) -> tuple[float, Pairs]:
+    """The clock with the least MAPE, and the figures at it."""
+    tries = [(c, tuple((p, _rate(m, unit, c)) for p, m in timed)) for c in CLOCKS]
+    return min(tries, key=lambda t: _error(t[1]))
+
+
+def _error(pairs: Pairs) -> float:
+    return 100 * sum(abs(m - p) / p for p, m in pairs) / len(pairs)
 
 
 def _rate(model: Timing, unit: str, clock: float) -> float:
@@ -240,5 +133,15 @@ def _line(v: Verdict) -> tuple[str, ...]:
     return (v.name, str(len(v.pairs)), v.unit, clock, f"{v.mape:.1f}", f"{v.worst:.1f}", tau, roofline)
 
 
+def listing(rows: Sequence[Row], kernel: str) -> str:
+    """Published and modelled figures of a kernel, row by row, sources one after the other."""
+    lines = ["| | published | model |", "| --- | --- | --- |"]
+    for v in judged([r for r in rows if r.kernel.startswith(kernel)]):
+        pairs = zip(v.shapes, v.pairs, strict=True)
+        lines += [f"| {shape} | {published:.4g} | {model:.4g} |" for shape, (published, model) in pairs]
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    print(report(read(Path(sys.argv[1]))))
+    table = read(Path(sys.argv[1]))
+    print(report(table) if len(sys.argv) == 2 else listing(table, sys.argv[2]))
