@@ -16,7 +16,7 @@ from tilec.passes.schedule.checker import check
 from tilec.passes.schedule.distribute import compute_warps
 from tilec.passes.schedule.joint import KernelPlan, plan_kernel
 from tilec.passes.schedule.machines import MACHINES, Machine
-from tilec.passes.schedule.model import Answer, Problem
+from tilec.passes.schedule.model import Answer, Bound, Problem
 from tilec.passes.subtile import split_rows
 
 SPECIALIZED = ("sm_90a",)  # targets whose backend runs warp groups
@@ -156,11 +156,17 @@ def _line(problem: Problem, answer: Answer) -> str:
     plan = answer.schedule
     depths = ", ".join(f"{name} {depth} slots" for name, depth in plan.depths.items())
     stages = 1 + max(map(plan.stage, plan.times))
-    why = f" {bound.names[0]}" if bound.kind == "unit" else ""
-    return (
-        f"{head}interval {plan.ii} ({answer.status}; no less than {bound.value} by {bound.kind}{why}), "
-        f"{stages} stages, {depths}"
-    )
+    return f"{head}interval {plan.ii} ({answer.status}: {_because(bound)}), {stages} stages, {depths}"
+
+
+def _because(bound: Bound) -> str:
+    """The lower bound and where it comes from."""
+    reasons = {
+        "unit": f"{bound.names[0] if bound.names else ''} is busy for {bound.value}",
+        "cycle": f"a recurrence takes {bound.value}",
+        "range": f"the solver refutes all below {bound.value}",
+    }
+    return reasons.get(bound.kind, "no bound")
 
 
 def _split_line(kernel: Kernel) -> str:

@@ -13,6 +13,7 @@ from tilec.ir.core import Kernel
 from tilec.ir.errors import TilecValueError, UnsupportedError
 from tilec.ir.text import print_kernel
 from tilec.passes import Options, Stages, lower
+from tilec.passes.schedule.document import answer_data, canonical, problem_data
 from tilec.passes.schedule.model import Answer
 
 
@@ -51,7 +52,7 @@ class Compiled:
 
     @property
     def schedule(self) -> tuple[Answer, ...]:
-        """The schedule of each loop that has one, outer loops first."""
+        """What the solver answered for each loop that fills a ring, in program order."""
         return self.stages.answers
 
     @property
@@ -119,6 +120,12 @@ class Asm(Mapping[str, Any]):
         return disassemble(self._cubin())
 
 
+def _answers(stages: Stages) -> str:
+    """The answers of the ring loops as JSON (docs/schedule-json.md), each with its problem."""
+    found = zip(stages.problems, stages.answers, strict=True)
+    return canonical([{"problem": problem_data(p), "answer": answer_data(p, a)} for p, a in found])
+
+
 def write_stages(compiled: Compiled, folder: Path) -> list[Path]:
     """Write every stage that this machine can make, the schedules and the log; gives the files."""
     made, log = {}, [*compiled.log, *compiled.notes]
@@ -128,7 +135,7 @@ def write_stages(compiled: Compiled, folder: Path) -> list[Path]:
         except UnsupportedError as error:
             log.append(f"{stage}: {error.message}")
     if compiled.schedule:
-        made["schedule.json"] = "[" + ",\n".join(s.to_json() for s in compiled.schedule) + "]\n"
+        made["schedule.json"] = _answers(compiled.stages) + "\n"
     made["log"] = "".join(f"{line}\n" for line in log)
     folder.mkdir(parents=True, exist_ok=True)
     for suffix, content in made.items():

@@ -104,7 +104,7 @@ def _unit(problem: Problem, names: tuple[str, ...]) -> int:
     alone = [ceil(s.length / (count // s.amount)) for s in held]
     if len(ops) == 1 and users != [ops[0].id]:
         return max(alone, default=-1)
-    return max(alone + [ceil(problem.load[unit] / count)]) if users == list(names[1:]) else -1
+    return max([*alone, ceil(problem.load[unit] / count)]) if users == list(names[1:]) else -1
 
 
 def _cycle(problem: Problem, names: tuple[str, ...]) -> int:

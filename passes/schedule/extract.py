@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
+from pathlib import PurePath
 
 from tilec.ir.core import Kernel, Op, Value, walk
 from tilec.ir.ops import opdef
@@ -264,4 +265,5 @@ def _letters() -> Iterator[str]:
 
 
 def _loc(op: Op) -> str | None:
-    return f"{op.loc.file}:{op.loc.line}" if op.loc.line else None
+    """File and line, without the folder: a problem is the same wherever its kernel lies."""
+    return f"{PurePath(op.loc.file).name}:{op.loc.line}" if op.loc.line else None
