@@ -15,7 +15,7 @@ from tilec.passes.rewrite import where
 from tilec.passes.schedule.modulo_body import Body, body_of, leaves, why_not_a_body
 from tilec.passes.schedule.modulo_emit import Kernel, epilogue_of, prologue_of
 from tilec.passes.schedule.modulo_line import line_of, why_not_in_order
-from tilec.passes.schedule.modulo_plan import LoopPlan, Segment, Turns
+from tilec.passes.schedule.modulo_plan import LoopPlan, Segment, Turns, rotations
 from tilec.passes.schedule.modulo_step import Item, Step, step_of
 
 __all__ = ["LoopPlan", "Segment", "Turns", "pipeline_loop"]
@@ -40,19 +40,23 @@ def pipeline_loop(loop: Op, plan: LoopPlan) -> list[Op] | str:
     return otherwise if isinstance(otherwise, str) else _guarded(body, step, otherwise)
 
 
-def _prepare(loop: Op, plan: LoopPlan) -> tuple[Body, Step] | str:
+def _prepare(loop: Op, plan: LoopPlan, rotate: bool = True) -> tuple[Body, Step] | str:
+    """The body and its step: of all places to begin a step at, the one that lets most run beside
+    products, which need not be waited for then because a step ends; of these, that which carries least."""
     if set(plan.order) != set(plan.stage) or len(plan.order) != len(plan.stage):
         return f"{where(loop)}: the plan's order and its stages are of different ops"
     reason = why_not_a_body(loop, plan.stage)
     if reason is not None:
         return reason
     body = body_of(loop, plan.order)
+    found = [_step(body, p) for p in (rotations(plan) if rotate else (plan,))]
+    steps = [s for s in found if isinstance(s, Step)]
+    return (body, max(steps, key=lambda s: s.merit)) if steps else str(found[0])
+
+
+def _step(body: Body, plan: LoopPlan) -> Step | str:
     line = line_of(body, plan)
-    reason = why_not_in_order(body, line)
-    if reason is not None:
-        return reason
-    step = step_of(body, line, plan)
-    return step if isinstance(step, str) else (body, step)
+    return why_not_in_order(body, line) or step_of(body, line, plan)
 
 
 def _single(body: Body, step: Step) -> list[Op]:
@@ -117,7 +121,7 @@ def _in_order(loop: Op, plan: LoopPlan) -> Block | str:
     mine = set(plan.order)
     order = tuple(op for op in loop.blocks[0].ops if op in mine)
     fresh = loop.with_(results=tuple(Value(r.type, r.hint) for r in loop.results))
-    found = _prepare(fresh, LoopPlan(dict.fromkeys(order, 0), order))
+    found = _prepare(fresh, LoopPlan(dict.fromkeys(order, 0), order), rotate=False)
     if isinstance(found, str):
         return found
     body, step = found

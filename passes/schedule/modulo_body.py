@@ -6,8 +6,8 @@ order runs at time (i + s, p): times compare like pairs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -38,6 +38,7 @@ class Body:
 
     loop: Op
     fixed: frozenset[Op]
+    read: dict[Op, tuple[tuple[int, Leaf], ...]] = field(default_factory=dict, repr=False)
 
     @property
     def ops(self) -> tuple[Op, ...]:
@@ -96,10 +97,11 @@ def _sources(op: Op, value: Value) -> tuple[Value, ...]:
     return (op.args[op.results.index(value)],) if op.name == "dot.wait" else op.args
 
 
-def reads(body: Body, op: Op) -> Iterator[tuple[int, Leaf]]:
+def reads(body: Body, op: Op) -> tuple[tuple[int, Leaf], ...]:
     """Operand number and source of everything that a fixed op reads."""
-    for i, arg in enumerate(op.args):
-        yield from ((i, leaf) for leaf in sorted_leaves(body, arg))
+    if op not in body.read:
+        body.read[op] = tuple((i, leaf) for i, arg in enumerate(op.args) for leaf in sorted_leaves(body, arg))
+    return body.read[op]
 
 
 def sorted_leaves(body: Body, value: Value) -> list[Leaf]:

@@ -97,10 +97,11 @@ class Part:
         if item.kind in ("op", "get"):
             self.copy(item.op, age)
         elif item.kind == "release":
-            attrs = frozen(**{**item.op.attrs, "keep": self.keep(item, offset)})
+            keep = self.step.keep(item, offset, self.last)
+            attrs = frozen(**{**item.op.attrs, "keep": keep})
             self.ops.append(item.op.with_(attrs=attrs))
         else:
-            self.wait(item, age, self.pending(item, offset))
+            self.wait(item, age, self.step.pending(item, offset, self.last))
 
     def wait(self, item: Item, age: int, pending: int) -> None:
         """The wait; from here on the product's result is what it passes on."""
@@ -119,35 +120,6 @@ class Part:
         self.ops.append(
             make(f"turn.{item.kind}", loc=item.op.loc, chain=turns.chain, index=item.turn, of=turns.of)
         )
-
-    # Counts.
-
-    def keep(self, release: Item, offset: int) -> int:
-        """Slots that are held for later iterations than the one whose slot is given back."""
-        place, get = self.step.place, self.step.get_of(release)
-        newest = get.stage + offset + (place[get] > place[release])
-        return max(0, release.stage + offset - self._existing(newest))
-
-    def pending(self, wait: Item, offset: int) -> int:
-        """Products that were issued since the one to wait for, and need not be over.
-
-        Where fewer iterations came before, fewer products were issued: the count is that of
-        the first time that the product is there at all, so it is never too large.
-        """
-        place = self.step.place
-        own = next(p for p in self.step.products if p.op is wait.op)
-        age = wait.stage + offset
-        oldest = max(self.step.stages - 1, age)
-        count = 0
-        for p in self.step.products:
-            newest = self._existing(p.stage + offset + (place[p] > place[wait]))
-            since = p.stage + age - own.stage - (place[p] <= place[own])
-            count += max(0, min(since, oldest) - newest + 1)
-        return count
-
-    def _existing(self, age: int) -> int:
-        """In the epilogue no iteration is younger than 1."""
-        return max(age, 1) if self.last else age
 
 
 class Kernel:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from tilec.ir.core import Op
 from tilec.ir.ops import opdef
+from tilec.ir.types import TileType
 from tilec.passes.rewrite import where
 from tilec.passes.schedule.modulo_body import Body, leaves, reads
 from tilec.passes.schedule.modulo_plan import LoopPlan
@@ -49,6 +50,20 @@ def line_of(body: Body, plan: LoopPlan) -> Line:
     for op in plan.order:
         order += [op, *after.get(op, [])]
     return Line(tuple(order), stage)
+
+
+def carried_bytes(body: Body, line: Line) -> int:
+    """Bytes of tiles that live from one step into the next, each as often as there are copies."""
+    lives: dict[Op, int] = {}
+    for op in line.order:
+        for leaf in (leaf for _, leaf in reads(body, op) if leaf.op in line.stage):
+            steps = line.stage[op] + leaf.distance - line.stage[leaf.op]
+            lives[leaf.op] = max(lives.get(leaf.op, 0), steps)
+    return sum(steps * _bytes(op) for op, steps in lives.items())
+
+
+def _bytes(op: Op) -> int:
+    return sum(r.type.bytes for r in op.results if isinstance(r.type, TileType))
 
 
 def _earliest(body: Body, line: Line, op: Op) -> tuple[int, Op | None]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from tilec.ir.core import Op
@@ -49,3 +49,25 @@ class LoopPlan:
     def stages(self) -> int:
         """How many iterations a step works on."""
         return max(self.stage.values(), default=0) - min(self.stage.values(), default=0) + 1
+
+
+def rotations(plan: LoopPlan) -> Iterator[LoopPlan]:
+    """The plan, then the same plan with steps that begin at another op, and no more stages.
+
+    What a step begins with is a matter of counting: an op that moves from its front to the end
+    of the step before is one stage earlier. No turn is cut, and their order stays.
+    """
+    yield plan
+    cuts = range(1, len(plan.order)) if plan.stage else range(0)
+    for cut in (c for c in cuts if _may_cut(plan, c)):
+        moved = {op: plan.stage[op] - 1 for op in plan.order[:cut]}
+        turned = replace(plan, stage={**plan.stage, **moved}, order=plan.order[cut:] + plan.order[:cut])
+        if turned.stages <= plan.stages:
+            yield turned
+
+
+def _may_cut(plan: LoopPlan, cut: int) -> bool:
+    """No turn spans the cut, and all or none come before it."""
+    before = set(plan.order[:cut])
+    segments = plan.turns.segments if plan.turns is not None else ()
+    return len({op in before for s in segments for op in (s.first, s.last)}) < 2

@@ -14,7 +14,7 @@ from tilec.ir.core import Op, Value
 from tilec.ir.types import ArefType, TileType
 from tilec.passes.rewrite import where
 from tilec.passes.schedule.modulo_body import Body, Leaf, is_product, reads
-from tilec.passes.schedule.modulo_line import Line
+from tilec.passes.schedule.modulo_line import Line, carried_bytes
 from tilec.passes.schedule.modulo_plan import LoopPlan, Turns
 
 Kind = Literal["op", "wait", "release", "get", "enter", "exit"]
@@ -36,11 +36,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Step:
-    """``stages`` is that of the ops alone."""
+    """``stages`` is that of the ops alone, ``carried`` the bytes that live on into the next step."""
 
     items: tuple[Item, ...]
     stages: int
     turns: Turns | None = None
+    carried: int = 0
+
+    @property
+    def merit(self) -> tuple[int, int]:
+        """The larger, the better."""
+        return self.flight(), -self.carried
 
     @cached_property
     def place(self) -> dict[Item, int]:
@@ -62,6 +68,53 @@ class Step:
         get = self.get_of(release)
         later = self.place[release] > self.place[get]
         return release.stage - get.stage + later
+
+    def keep(self, release: Item, offset: int = 0, leaving: bool = False) -> int:
+        """Slots that are held for later iterations than the one whose slot is given back.
+
+        ``offset``: how many steps before the first (leaving: after the last) of the kernel.
+        In the epilogue (``leaving``) no iteration has begun since the kernel ended.
+        """
+        get = self.get_of(release)
+        newest = get.stage + offset + (self.place[get] > self.place[release])
+        return max(0, release.stage + offset - _begun(newest, leaving))
+
+    def pending(self, wait: Item, offset: int = 0, leaving: bool = False) -> int:
+        """Products that were issued since the one to wait for, and need not be over.
+
+        Where fewer iterations came before, fewer products were issued: the count is that of
+        the first time that the product is there at all, so it is never too large.
+        """
+        own = next(p for p in self.products if p.op is wait.op)
+        age = wait.stage + offset
+        oldest = max(self.stages - 1, age)
+        count = 0
+        for p in self.products:
+            newest = _begun(p.stage + offset + (self.place[p] > self.place[wait]), leaving)
+            since = p.stage + age - own.stage - (self.place[p] <= self.place[own])
+            count += max(0, min(since, oldest) - newest + 1)
+        return count
+
+    def flight(self) -> int:
+        """Ops that run beside products in a step of the kernel: from each issue to the first wait
+        that, in the order of issue, is also for it."""
+        pending = {i: self.pending(i) for i in self.of("wait")}
+        return sum(self._flight(p, pending) for p in self.products)
+
+    def _flight(self, product: Item, pending: dict[Item, int]) -> int:
+        start, beside, since = self.place[product] + 1, 0, 0
+        laps = 1 + max(i.stage for i in self.items)
+        for item in (*self.items[start:], *self.items * laps):
+            if item in pending and since >= pending[item]:
+                break
+            beside += item.kind == "op"
+            since += item in self.products
+        return beside
+
+
+def _begun(age: int, leaving: bool) -> int:
+    """The youngest iteration of those not younger than ``age``: at the end the last has age 1."""
+    return max(age, 1) if leaving else age
 
 
 @dataclass
@@ -104,7 +157,7 @@ def step_of(body: Body, line: Line, plan: LoopPlan) -> Step | str:
         reason = _place_turns(line, plan.turns, slots)
     if reason is not None:
         return reason
-    step = Step(slots.flat(line), line.stages, plan.turns)
+    step = Step(slots.flat(line), line.stages, plan.turns, carried_bytes(body, line))
     return _why_not_deep(step) or step
 
 
