@@ -39,6 +39,7 @@ class AccessChecker(RaceChecker):
 
     def begin(self, ctas: Sequence[Cta]) -> None:
         super().begin(ctas)
+        self.elsewhere: dict[tuple[int, int], tuple[int, Instruction]] = {}
         self.shared = [
             Memory(Shadow(len(c.shared.data), self.granule["shared"], fresh=True), "shared", 0, c.rank)
             for c in ctas
@@ -57,6 +58,7 @@ class AccessChecker(RaceChecker):
                 continue
             self.check_read(memory, place, actor, inst)
             self.note_read(memory.shadow, place, actor, time)
+            self._note_elsewhere(s, memory, actor, time, inst)
 
     def write(self, s: Strand, space: str, address: Array, size: int, inst: Instruction,
               threads: Array | None = None, unchanged: Unchanged = None) -> None:  # fmt: skip
@@ -67,6 +69,7 @@ class AccessChecker(RaceChecker):
             if isinstance(memory, Memory):
                 self.check_write(memory, place, actor, inst)
                 self.note_write(memory.shadow, place, actor, time)
+                self._note_elsewhere(s, memory, actor, time, inst)
         self.unchanged = None
 
     def counts(self) -> tuple[Traffic, ...]:
@@ -74,6 +77,12 @@ class AccessChecker(RaceChecker):
 
     def atomic(self, s: Strand, space: str, address: Array, size: int, inst: Instruction) -> None:
         self.write(s, space, address, size, inst)
+
+    def _note_elsewhere(self, s: Strand, memory: Memory, actor: Actor, time: int, inst: Instruction) -> None:
+        """Remember an access to shared memory of another CTA, for the check at the end."""
+        if memory.kind == "shared" and memory.rank != s.cta.rank:
+            for column in np.unique(actor.column).tolist():
+                self.elsewhere[memory.rank, column] = (time, inst)
 
     def _count(self, s: Strand, space: str, address: Array, size: int, threads: Array | None,
                inst: Instruction) -> None:  # fmt: skip
@@ -101,7 +110,7 @@ class AccessChecker(RaceChecker):
                 chosen = (s.threads if threads is None else threads)[there]
                 yield from self.pieces(s, part, offset, size, inst, chosen, writes)
             return
-        if space == "param":
+        if space in ("param", "local"):
             return
         where: Iterable[tuple[Cta | Allocation, Array | None, Array]]
         where = access.ranks(s, address, inst) if space == "shared" else self.globals.split(address)

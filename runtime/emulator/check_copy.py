@@ -65,6 +65,15 @@ class Stores:
     inst: Instruction | None = None
 
 
+@dataclass(frozen=True)
+class Suspect:
+    """A wait of a warp that was, or can be, two phases late."""
+
+    row: int
+    text: str
+    inst: Instruction
+
+
 class CopyChecker(AccessChecker):
     """Adds mbarriers, the copies that complete on them, and bulk stores."""
 
@@ -77,8 +86,8 @@ class CopyChecker(AccessChecker):
         self.watches = []
         self.last_acquire = np.zeros(self.clocks.warps, np.int64)
         self.active = np.zeros(self.clocks.warps, bool)
+        self.suspects: list[Suspect] = []
         self.stores: dict[tuple[int, int], Stores] = {}
-        self.elsewhere: dict[tuple[int, int], tuple[int, Instruction]] = {}
 
     def watch(
         self, s: Strand, thread: int, barrier: MBarrier, address: int, inst: Instruction
@@ -106,10 +115,26 @@ class CopyChecker(AccessChecker):
         )
         self.watches.remove(watch)
 
+    def activate(self, rows: Array) -> None:
+        """These warps act for others: what was let pass while they only waited is reported."""
+        if self.active[rows].all():
+            return
+        self.active[rows] = True
+        for suspect in [x for x in self.suspects if self.active[x.row]]:
+            self.suspects.remove(suspect)
+            self.report("E11", suspect.text, suspect.inst)
+
+    def suspect(self, row: int, text: str, inst: Instruction) -> None:
+        """E11 for a warp, now or when it acts for others."""
+        self.suspects.append(Suspect(row, text, inst))
+        if self.active[row]:
+            self.active[row] = False
+            self.activate(np.array([row]))
+
     def release(self, s: Strand, inst: Instruction, relaxed: bool = False) -> dict[int, Release]:
         time = self.timeline.tick(inst)
         out = {}
-        self.active[self.rows(s)] = True
+        self.activate(self.rows(s))
         for warp, row in zip(s.warps.tolist(), self.rows(s).tolist(), strict=True):
             vector = None if relaxed else self.clocks.publish(np.array([row]), time)
             out[warp] = Release(row, time, vector)
@@ -121,7 +146,7 @@ class CopyChecker(AccessChecker):
         vector = np.zeros_like(self.clocks.known[0])
         vector[:, watch.column] = time
         watch.clock = join(watch.clock, vector)
-        watch.done = watch.clock.copy()
+        watch.older, watch.done = watch.done, watch.clock.copy()
 
     def remote(self, row: int, cta: Cta, column: int, time: int, inst: Instruction) -> None:
         """Note for E23 that a warp touches a CTA that may not be its own."""
@@ -132,7 +157,7 @@ class CopyChecker(AccessChecker):
                 source: Source, swizzle: int, inst: Instruction) -> Landing:  # fmt: skip
         row, flying = self.row(s, thread), self.timeline.tick(inst) | int(FOREVER)
         who = self.clocks.known[row].copy()
-        self.active[row] = True
+        self.activate(np.array([row]))
         flights = []
         for owner, place, barrier in targets:
             watch, memory = barrier.watch, self.shared[owner.rank]

@@ -67,6 +67,7 @@ class BarrierWatch(Watch):
         self.column = checker.clocks.add(f"a copy to {self.name}", race.MBARRIER)
         self.clock: Array | None = None
         self.done: Array | None = None
+        self.older: Array | None = None
         self.flights: list[Flight] = []
         self.armed: dict[int, Armed] = {}
         self.last_seen: dict[int, int] = {}
@@ -181,29 +182,36 @@ class BarrierWatch(Watch):
         """E11: who saw the phase before this one must have done so before this one ended. Warps
         that only wait, and do nothing for others, are let off."""
         for row, time in self.history.seen.items():
-            if ".parity" not in self.checker.timeline.site(time).opcode or not self.checker.active[row]:
-                continue
             if self.clock is None or self.clock[ORDER, FIRST + row] < time:
-                text = (
-                    f"phase {self.barrier.phase - 1} of {self.name} can end before "
-                    f"{self.checker.clocks.name(FIRST + row)} has seen phase {self.barrier.phase - 2} end: "
-                    "its wait would then take the next phase of the same parity"
-                )
-                self.checker.report("E11", text, self.checker.timeline.site(time))
+                self._late(row, self.checker.timeline.site(time), self.barrier.phase - 2)
 
-    def waited(self, s: Strand, inst: Instruction) -> None:
+    def _late(self, row: int, inst: Instruction, phase: int) -> None:
+        if ".parity" not in inst.opcode:
+            return
+        who = self.checker.clocks.name(FIRST + row)
+        text = (
+            f"phase {phase + 1} of {self.name} can end before {who} has seen phase {phase} end: "
+            "its wait would then take the next phase of the same parity"
+        )
+        self.checker.suspect(row, text, inst)
+
+    def waited(self, s: Strand, inst: Instruction, phase: int) -> None:
         rows, time = self.checker.rows(s), self.checker.timeline.tick(inst)
+        latest = phase == self.barrier.phase - 1
         for row in rows.tolist():
             self.use(row, inst)
-            self.last_seen[row] = self.barrier.phase - 1
-            if self.barrier.phase:
+            self.last_seen[row] = phase
+            if not latest:
+                self._late(row, inst, phase)
+            elif self.barrier.phase:
                 self.history.seen[row] = time
             self.checker.last_acquire[row] = time
         if self.before.remote and ".cluster." not in inst.opcode:
             text = f"the wait for {self.name} has the scope .cta, and another CTA arrived there"
             self.checker.report("W13", text, inst)
-        if self.done is not None and ".relaxed" not in inst.opcode:
-            self.checker.clocks.acquire(rows, self.done)
+        done = self.done if latest else self.older
+        if done is not None and ".relaxed" not in inst.opcode:
+            self.checker.clocks.acquire(rows, done)
 
     def waits(self, s: Strand, wanted: int, parity: bool, inst: Instruction) -> bool:
         """E11: the phase that a warp would take next is two phases ago."""
@@ -212,14 +220,12 @@ class BarrierWatch(Watch):
             self.use(row, inst)
             if parity and phase >= 2 and self.last_seen.get(row, -1) == phase - 3:
                 late = True
-                if not self.checker.active[row]:
-                    continue
                 text = (
                     f"{self.checker.clocks.name(FIRST + row)} waits for parity {wanted & 1} of {self.name}: "
                     f"phase {phase - 2} is over, but so is phase {phase - 1}, and the parity is that of "
                     f"phase {phase}"
                 )
-                self.checker.report("E11", text, inst)
+                self.checker.suspect(row, text, inst)
         if late:
             self.last_seen.update(dict.fromkeys(self.checker.rows(s).tolist(), phase - 2))
         return late

@@ -94,7 +94,7 @@ class UnitChecker(CopyChecker):
         for granules, swizzle in reads:
             self.read_operand(memory, granules, swizzle, who, groups.column, time, inst)
         groups.add(time, self.clocks.publish(rows, time))
-        self.active[rows] = True
+        self.activate(rows)
 
     def read_operand(self, memory: Memory, units: Array, swizzle: int, who: Array, column: int, time: int,
                      inst: Instruction) -> None:  # fmt: skip

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tilec.ir.ptx.module import Instruction
-from tilec.runtime.emulator import race
 from tilec.runtime.emulator.check_order import OrderChecker
-from tilec.runtime.emulator.check_race import Actor, Memory
+from tilec.runtime.emulator.check_race import Memory
 from tilec.runtime.emulator.clocks import FIRST, ORDER
 from tilec.runtime.emulator.explain import explain
 from tilec.runtime.emulator.numbers import Array
@@ -93,9 +92,3 @@ class Checker(OrderChecker):
                     "touches its shared memory"
                 )
                 self.report("E23", text, inst)
-
-    def note_remote(self, s: Strand, memory: Memory, actor: Actor, time: int, inst: Instruction) -> None:
-        """Remember an ordinary access to another CTA, for the check at the end."""
-        if memory.kind == "shared" and memory.rank != s.cta.rank and actor.kind == race.WARP:
-            for column in np.unique(actor.column).tolist():
-                self.elsewhere[memory.rank, column] = (time, inst)

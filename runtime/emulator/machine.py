@@ -46,6 +46,7 @@ class Machine:
     now: int = 0
     reports: list[Report] = field(default_factory=list)
     known: set[tuple[str, int]] = field(default_factory=set)
+    printed: list[str] = field(default_factory=list)
     cluster_ctas: list[Cta] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class Machine:
 
     def note(self, report: Report) -> bool:
         """Note a finding, once per instruction and code. Whether it is one of the first kind."""
-        if (report.code, report.line) in self.known:
+        if not self.check or (report.code, report.line) in self.known:
             return False
         self.known.add((report.code, report.line))
         self.reports.append(report)

@@ -182,7 +182,7 @@ def _wait(inst: Instruction, program: Program) -> Run:
         done = np.array([over(b, w) for b, w, _ in wants])
         put(s, done)
         if done.any():
-            _passed(s if done.all() else s.narrow(done), [b for b, w, _ in wants if over(b, w)], inst)
+            _passed(s if done.all() else s.narrow(done), [b for b, w, _ in wants if over(b, w)], inst, {})
         if done.all():
             return None
         open = {(id(b), w): (b, w) for b, w, _ in wants if not over(b, w)}.values()
@@ -197,14 +197,13 @@ def _wait(inst: Instruction, program: Program) -> Run:
     return run
 
 
-def _passed(s: Strand, barriers: list[MBarrier], inst: Instruction) -> None:
-    """Threads have seen their phases end; ``barriers`` has one for each thread."""
-    first = barriers[0]
-    if all(b is first for b in barriers):
-        first.watch.waited(s, inst)
-        return
+def _passed(s: Strand, barriers: list[MBarrier], inst: Instruction, goals: dict[int, int]) -> None:
+    """Threads have seen their phases end; ``barriers`` has one for each thread. ``goals`` are the
+    phases, by barrier, that follow those that they stood waiting for."""
     for one in {id(b): b for b in barriers}.values():
-        one.watch.waited(s.narrow(np.array([b is one for b in barriers])), inst)
+        here = np.array([b is one for b in barriers])
+        phase = goals.get(id(one), one.phase) - 1
+        one.watch.waited(s if here.all() else s.narrow(here), inst, phase)
 
 
 def _suspended(
@@ -212,15 +211,15 @@ def _suspended(
 ) -> Wait:
     """A wait that ends when the phases that now run are over, as the device wakes a thread that
     stands in try_wait: it does not miss its phase, however late it goes on."""
-    goals = [(barrier, barrier.phase + 1) for barrier, _, _ in wants]
+    goals = {id(barrier): barrier.phase + 1 for barrier, _, _ in wants}
     barrier, wanted, place = wants[0]
     name = f"parity {wanted}" if parity else f"phase {wanted}"
 
     def ready() -> bool:
-        if any(b.phase < goal for b, goal in goals):
+        if any(b.phase < goals[id(b)] for b, _, _ in wants):
             return False
         put(s, np.True_)
-        _passed(s, [b for b, _, _ in wants], inst)
+        _passed(s, [b for b, _, _ in wants], inst, goals)
         return True
 
     def text() -> str:

@@ -59,8 +59,9 @@ class Watch:
     def settled(self) -> None:
         """The counts have changed."""
 
-    def waited(self, s: Strand, inst: Instruction) -> None:
-        """Threads have seen that the phase before the current one is over."""
+    def waited(self, s: Strand, inst: Instruction, phase: int) -> None:
+        """Threads have seen that a phase is over: the one before the current one, or an earlier one
+        that they stood waiting for."""
 
     def waits(self, s: Strand, wanted: int, parity: bool, inst: Instruction) -> bool:
         """Threads find that the phase of this parity is not over. True: they are too late for the
