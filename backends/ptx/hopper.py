@@ -21,7 +21,7 @@ from tilec.backends.ptx.hopper_stage import Place, read
 from tilec.backends.ptx.hopper_store import StorePlan, drain, only_stored, staging_key, store, store_plan
 from tilec.backends.ptx.hopper_tma import Pending, offsets
 from tilec.backends.ptx.hopper_views import view_step
-from tilec.backends.ptx.hopper_wait import dot_wait, late_waits, never_true
+from tilec.backends.ptx.hopper_wait import dot_wait, late_waits
 from tilec.ir.core import Block, Kernel, Op, Value, uses, walk
 from tilec.ir.errors import ResourceError, UnsupportedError
 from tilec.ir.types import TileType
@@ -56,7 +56,7 @@ class Hopper:
             "turn.exit": lambda e, op: hopper_turns.leave(e, op, self.turns),
             "warp_groups": lambda e, op: run_groups(e, op, self),
             "dot": self.products.rule,
-            "dot.wait": lambda e, op: dot_wait(e, op, op in self.late),
+            "dot.wait": lambda e, op: dot_wait(e, op, self.late),
             "load": self._load,
             "store": self._store,
             "reshape": self._view,
@@ -81,8 +81,6 @@ class Hopper:
                 prepare(e, op)
             if op.name == "aref.release":
                 hopper_ring.arriver(e, self.open[op.args[0]])
-            if op in self.late:
-                never_true(e)
 
     def end(self, e: Emitter, group: str = "main") -> None:
         """At the end of a group: its copies out of shared memory are done, and so is its last turn."""

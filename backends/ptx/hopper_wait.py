@@ -3,10 +3,13 @@
 ptxas (13.5) moves `wgmma.wait_group` up over arithmetic that needs no product: in attention
 a wait behind the softmax ended up before it, so that nothing overlapped. It does not move
 one out of a loop. So a wait that other work precedes is made a loop that never repeats:
-its condition is that an extent of a tensor is negative, which ptxas cannot rule out.
+its condition is that an extent of a tensor is a negative number, which ptxas cannot rule
+out. The number is another one for each wait: ptxas knows what an earlier loop has tested.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from tilec.backends.ptx.context import Emitter, Tensor
 from tilec.ir.core import Block, Op, walk
@@ -16,21 +19,22 @@ from tilec.ir.ptx.module import Reg
 SHORT = ("dot", "dot.wait", "aref.get")
 
 
-def late_waits(block: Block) -> set[Op]:
-    """Waits that ordinary work stands before."""
+def late_waits(block: Block) -> dict[Op, int]:
+    """Waits that ordinary work stands before, with their numbers."""
     blocks = [block, *(b for op in walk(block) for b in op.blocks)]
     pairs = (pair for b in blocks for pair in zip(b.ops, b.ops[1:], strict=False))
-    return {op for before, op in pairs if op.name == "dot.wait" and before.name not in SHORT}
+    late = [op for before, op in pairs if op.name == "dot.wait" and before.name not in SHORT]
+    return {op: number for number, op in enumerate(late)}
 
 
-def dot_wait(e: Emitter, op: Op, late: bool) -> None:
+def dot_wait(e: Emitter, op: Op, late: Mapping[Op, int]) -> None:
     """The values stay in their registers."""
     wait = "wgmma.wait_group.sync.aligned", op.attrs["pending"]
-    never = never_true(e) if late else None
-    if never is None:
+    extent = _extent(e) if op in late else None
+    if extent is None:
         e.emit(*wait)
     else:
-        again = e.label("pinned")
+        never, again = e.make("pred", "setp.eq.s32", extent, -1 - late[op]), e.label("pinned")
         e.place(again)
         e.emit(*wait)
         e.emit("bra.uni", again, pred=never)
@@ -38,10 +42,7 @@ def dot_wait(e: Emitter, op: Op, late: bool) -> None:
         e.bind(result, e.take(arg))
 
 
-def never_true(e: Emitter) -> Reg | None:
-    """A predicate that is false, though ptxas cannot know; None without a tensor to ask."""
+def _extent(e: Emitter) -> Reg | None:
+    """An extent of the first tensor that has one."""
     bound = (e.env[p] for p in e.kernel.params)
-    dims = [d for t in bound if isinstance(t, Tensor) for d in t.dims]
-    if not dims:
-        return None
-    return e.cached("never", lambda: e.make("pred", "setp.lt.s32", dims[0], 0))  # type: ignore[no-any-return]
+    return next((d for t in bound if isinstance(t, Tensor) for d in t.dims), None)
