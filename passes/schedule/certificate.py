@@ -16,6 +16,7 @@ from tilec.passes.schedule.checker import violations
 from tilec.passes.schedule.document import (
     answer_data,
     answer_of,
+    canonical,
     problem_data,
     problem_hash,
     problem_of,
@@ -25,7 +26,7 @@ from tilec.passes.schedule.model import Answer, Bound, Edge, Problem
 
 FORMAT = "tilec-certificate/1"
 RLIMIT = 400_000_000  # z3 resource units for one question
-FIELDS = ("format", "problem", "answer", "smt2", "smt2_sha256", "solver")
+FIELDS = ("format", "problem", "answer", "smt2", "smt2_sha256", "solver", "sha256")
 
 
 def certificate(problem: Problem, answer: Answer) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def certificate(problem: Problem, answer: Answer) -> dict[str, Any]:
         from tilec.passes.schedule.query import smt2
 
         text = smt2(problem, answer.bound.low, answer.bound.value - 1)
-    return {
+    body = {
         "format": FORMAT,
         "problem": problem_data(problem),
         "answer": answer_data(problem, answer),
@@ -43,6 +44,7 @@ def certificate(problem: Problem, answer: Answer) -> dict[str, Any]:
         "smt2_sha256": None if text is None else _hash(text),
         "solver": f"z3 {importlib.metadata.version('z3-solver')}",
     }
+    return {**body, "sha256": _hash(canonical(body))}
 
 
 def verify(data: Any, *, solver: bool = False) -> tuple[str, ...]:
@@ -55,8 +57,14 @@ def verify(data: Any, *, solver: bool = False) -> tuple[str, ...]:
     if not isinstance(data, dict) or set(data) != set(FIELDS) or data["format"] != FORMAT:
         raise wrong("$", f"no certificate of the format {FORMAT}: its fields are {', '.join(FIELDS)}")
     problem, answer = problem_of(data["problem"]), answer_of(data["answer"])
+    body = {name: data[name] for name in FIELDS if name != "sha256"}
+    changed = (
+        []
+        if data["sha256"] == _hash(canonical(body))
+        else ["[hash] the certificate was changed after it was made"]
+    )
     faults = list(_plan(problem, answer, data["answer"]["problem"]))
-    return (*faults, *_bound(problem, answer.bound), *_range(problem, answer.bound, data, solver))
+    return (*changed, *faults, *_bound(problem, answer.bound), *_range(problem, answer.bound, data, solver))
 
 
 def _hash(text: str) -> str:
