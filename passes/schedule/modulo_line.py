@@ -10,7 +10,7 @@ from tilec.ir.core import Op
 from tilec.ir.ops import opdef
 from tilec.ir.types import TileType
 from tilec.passes.rewrite import where
-from tilec.passes.schedule.modulo_body import Body, leaves, reads
+from tilec.passes.schedule.modulo_body import Body, is_product, leaves, reads
 from tilec.passes.schedule.modulo_plan import LoopPlan
 
 Time = tuple[int, int]
@@ -39,7 +39,7 @@ class Line:
 def line_of(body: Body, plan: LoopPlan) -> Line:
     """The plan's order with recurrent ops and puts behind the last op that they need."""
     least = min(plan.stage.values(), default=0)
-    line = Line(plan.order, {op: plan.stage[op] - least for op in plan.order})
+    line = Line(_roundings_last(body, plan), {op: plan.stage[op] - least for op in plan.order})
     after: dict[Op | None, list[Op]] = {}
     stage = dict(line.stage)
     for op in body.ops:
@@ -47,9 +47,27 @@ def line_of(body: Body, plan: LoopPlan) -> Line:
             stage[op], last = _earliest(body, line, op)
             after.setdefault(last, []).append(op)
     order = [*after.get(None, [])]
-    for op in plan.order:
+    for op in line.order:
         order += [op, *after.get(op, [])]
     return Line(tuple(order), stage)
+
+
+def _roundings_last(body: Body, plan: LoopPlan) -> tuple[Op, ...]:
+    """The plan's order, but casts that make a product's register operand for a later step end the step.
+
+    The product that reads the last tile is waited for before them, so that it needs no copy.
+    """
+    late = [op for op in plan.order if op.name == "cast" and _may_end_the_step(body, plan, op)]
+    return (*(op for op in plan.order if op not in late), *late)
+
+
+def _may_end_the_step(body: Body, plan: LoopPlan, cast: Op) -> bool:
+    place = {op: i for i, op in enumerate(plan.order)}
+    users = [(op, i, leaf) for op in plan.order for i, leaf in reads(body, op) if leaf.op is cast]
+    feeds = any(is_product(op) and i == 0 and place[op] < place[cast] for op, i, _ in users)
+    same = any(plan.stage[op] + leaf.distance == plan.stage[cast] for op, _, leaf in users)
+    segments = plan.turns.segments if plan.turns is not None else ()
+    return feeds and not same and not any(cast in (s.first, s.last) for s in segments)
 
 
 def carried_bytes(body: Body, line: Line) -> int:

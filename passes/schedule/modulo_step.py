@@ -182,7 +182,7 @@ def wait_of(body: Body, line: Line, product: Op, in_flight: int) -> tuple[Spot, 
     again = stage + 1, line.place[product]
     if len(users) == 1 and _feeds_accumulator(*users[0]) and times[0] <= again:
         return Spot(stage + (in_flight - 1 if _in_memory(product) else 0), None), None
-    end = Spot(stage, None), own
+    end = Spot(stage, _next_operand(body, line, product)), own
     if not users:
         return end
     first = min(times)
@@ -196,6 +196,16 @@ def wait_of(body: Body, line: Line, product: Op, in_flight: int) -> tuple[Spot, 
         return spot, own
     (param, *others) = names
     return end if others or param is None else (spot, (param, 1))
+
+
+def _next_operand(body: Body, line: Line, product: Op) -> Op | None:
+    """The cast at the end of the step that makes the product's next register operand, if there is one."""
+    tail = len(line.order)
+    while tail and line.order[tail - 1].name == "cast":
+        tail -= 1
+    made = {leaf.op for i, leaf in reads(body, product) if i == 0}
+    after = line.order[max(tail, line.place[product] + 1) :]
+    return next((op for op in after if op in made), None)
 
 
 def _feeds_accumulator(op: Op, operand: int, leaf: Leaf) -> bool:
