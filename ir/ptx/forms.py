@@ -30,7 +30,7 @@ class Form:
 
     r register, s register or immediate, p predicate (source, may be negated), d register
     or ``d|p`` pair, v register, immediate or vector, V vector, a address, t tensor
-    address, i integer, l label.
+    address, i integer, l label, A arguments of a call.
 
     ``reads`` and ``writes`` name memory spaces, ``proxy`` the proxy of these accesses.
     ``aligned`` instructions need a converged warp. ``target`` and ``version`` are the

@@ -11,7 +11,7 @@ from tilec.ir.ptx.isa_alu import ALU, CONVERT, FLOAT
 from tilec.ir.ptx.isa_async import COPY, MBARRIER, TENSOR
 from tilec.ir.ptx.isa_memory import BARRIER, CONTROL, MEMORY, WARP
 from tilec.ir.ptx.isa_tcgen05 import TCGEN05
-from tilec.ir.ptx.module import Addr, Float, Instruction, Int, Not, Operand, Pair, Reg, Sym, Vec
+from tilec.ir.ptx.module import Addr, Args, Float, Instruction, Int, Not, Operand, Pair, Reg, Sym, Vec
 
 FORMS: tuple[Form, ...] = (
     *ALU, *FLOAT, *CONVERT, *MEMORY, *CONTROL, *WARP, *BARRIER, *MBARRIER, *COPY, *TENSOR, *TCGEN05,
@@ -28,6 +28,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "t": (Addr,),
     "i": (Int,),
     "l": (Sym,),
+    "A": (Args,),
 }
 
 TARGET_VERSION = {

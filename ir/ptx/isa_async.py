@@ -28,11 +28,23 @@ MBARRIER: tuple[Form, ...] = (
     F(f"mbarrier.test_wait.parity{_SEM}.<cta>.b64", "r a s", "lsu", "sm_80", (7, 1)),
     F(f"mbarrier.try_wait{_SEM}.<cta>.b64", "r a s s?", "lsu", "sm_90", (7, 8)),
     F(f"mbarrier.try_wait.parity{_SEM}.<cta>.b64", "r a s s?", "lsu", "sm_90", (7, 8)),
+    F("mbarrier.init.b64", "a s", "lsu", **_80),
+    F("mbarrier.inval.b64", "a", "lsu", **_80),
+    F(f"mbarrier.(arrive|arrive_drop){_SEM}(.noComplete)?.b64", "r a s?", "lsu", **_80),
+    F(f"mbarrier.(arrive|arrive_drop).expect_tx{_SEM}.b64", "r a s", "lsu", **_90),
+    F(f"mbarrier.(arrive|arrive_drop).noComplete{_SEM}.<cta>.b64", "r a s", "lsu", **_80),
+    F(f"mbarrier.test_wait(.parity)?{_SEM}.b64", "r a s", "lsu", "sm_80", (7, 1)),
+    F(f"mbarrier.try_wait(.parity)?{_SEM}.b64", "r a s s?", "lsu", "sm_90", (7, 8)),
     F("mbarrier.pending_count.b64", "r s", "alu", **_80),
     F("cp.async.mbarrier.arrive(.noinc)?.<cta>.b64", "a", "lsu", **_80),
 )
 
 _BULK = "mbarrier::complete_tx::bytes"
+_PAIR = "cta_group::(1|2)"
+_LOAD_100: dict[str, Any] = {
+    "target": "sm_100f|sm_110f", "version": (8, 6), "reads": ("global",), "writes": ("shared",),
+    "proxy": "async",
+}  # fmt: skip
 _RED = "(add|min|max|inc|dec|and|or|xor)"
 
 COPY: tuple[Form, ...] = (
@@ -49,6 +61,10 @@ COPY: tuple[Form, ...] = (
       writes=("shared",), proxy="async", **_90),
     F("cp.async.bulk.global.shared::cta.bulk_group<hint>", "a a s s?", "tma", reads=("shared",),
       writes=("global",), proxy="async", **_90),
+    F("cp.async.bulk.global.shared::cta.bulk_group<hint>.cp_mask", "a a s s? s", "tma", "sm_100", (8, 6),
+      reads=("shared",), writes=("global",), proxy="async"),
+    F(f"cp.reduce.async.bulk.shared::cluster.shared::cta.{_BULK}.{_RED}.(b32|u32|s32|b64|u64)", "a a s a",
+      "tma", reads=("shared",), writes=("shared",), proxy="async", **_90),
     F(f"cp.reduce.async.bulk.global.shared::cta.bulk_group<hint>.{_RED}(.noftz)?"
       ".(f16|bf16|b32|u32|s32|b64|u64|s64|f32|f64)", "a a s s?", "tma", reads=("shared",),
       writes=("global",), proxy="async", **_90),
@@ -57,17 +73,44 @@ COPY: tuple[Form, ...] = (
       proxy="async", **_90),
     F(f"cp.async.bulk.tensor.(1|2|3|4|5)d.shared::cta.global(.tile)?.{_BULK}<hint>", "a t a s?", "tma",
       "sm_90", (8, 6), reads=("global",), writes=("shared",), proxy="async"),
+    F(f"cp.async.bulk.tensor.(1|2|3|4|5)d.shared::(cluster|cta).global(.tile)?.{_BULK}"
+      f"(.multicast::cluster)?.{_PAIR}<hint>", "a t a s? s?", "tma", **_LOAD_100),
+    F(f"cp.async.bulk.tensor.(1|2|3|4|5)d.{_PAIR}.shared::(cluster|cta).global(.tile)?.{_BULK}"
+      "(.multicast::cluster)?<hint>", "a t a s? s?", "tma", **_LOAD_100),
+    F(f"cp.async.bulk.tensor.2d.shared::(cluster|cta).global.tile::gather4.{_BULK}"
+      f"(.multicast::cluster)?(.{_PAIR})?<hint>", "a t a s? s?", "tma", **_LOAD_100),
+    F(f"cp.async.bulk.tensor.(3|4|5)d.shared::(cluster|cta).global.(im2col|im2col::w|im2col::w::128).{_BULK}"
+      f"(.multicast::cluster)?(.{_PAIR})?<hint>", "a t a V s? s?", "tma", reads=("global",),
+      writes=("shared",), proxy="async", **_90),
     F("cp.async.bulk.tensor.(1|2|3|4|5)d.global.shared::cta(.tile)?.bulk_group<hint>", "t a s?", "tma",
       reads=("shared",), writes=("global",), proxy="async", **_90),
-    F(f"cp.reduce.async.bulk.tensor.(1|2|3|4|5)d.global.shared::cta.{_RED}(.tile)?.bulk_group<hint>",
-      "t a s?", "tma", reads=("shared",), writes=("global",), proxy="async", **_90),
+    F("cp.async.bulk.tensor.2d.global.shared::cta.tile::scatter4.bulk_group<hint>", "t a s?", "tma",
+      "sm_100f|sm_110f", (8, 6), reads=("shared",), writes=("global",), proxy="async"),
+    F("cp.async.bulk.tensor.(3|4|5)d.global.shared::cta.im2col_no_offs.bulk_group<hint>", "t a s?", "tma",
+      reads=("shared",), writes=("global",), proxy="async", **_90),
+    F(f"cp.reduce.async.bulk.tensor.(1|2|3|4|5)d.global.shared::cta.{_RED}(.tile|.im2col_no_offs)?.bulk_group"
+      "<hint>", "t a s?", "tma", reads=("shared",), writes=("global",), proxy="async", **_90),
     F("cp.async.bulk.prefetch.tensor.(1|2|3|4|5)d.L2.global(.tile)?<hint>", "t s?", "tma", **_90),
+    F("cp.async.bulk.prefetch.tensor.2d.L2.global.tile::gather4<hint>", "t s?", "tma", "sm_100f|sm_110f",
+      (8, 6)),
+    F("cp.async.bulk.prefetch.tensor.(3|4|5)d.L2.global.(im2col|im2col::w|im2col::w::128)<hint>", "t V s?",
+      "tma", **_90),
     F("cp.async.bulk.prefetch.L2.global<hint>", "a s s?", "tma", **_90),
     F("cp.async.bulk.commit_group", "", "tma", **_90),
     F("cp.async.bulk.wait_group(.read)?", "i", "tma", **_90),
     F("tensormap.replace.tile.(global_address|rank|box_dim|global_dim|global_stride|element_stride|elemtype"
-      "|interleave_layout|swizzle_mode|fill_mode).(global|shared::cta)(.b1024)?.(b32|b64)", "a s s?", "lsu",
+      "|interleave_layout|swizzle_mode|fill_mode)(.global|.shared::cta)?(.b1024)?.(b32|b64)", "a s s?", "lsu",
       TUNED, (8, 3)),
+    F("tensormap.replace.tile.swizzle_atomicity(.global|.shared::cta)?(.b1024)?.b32", "a s", "lsu",
+      "sm_100f|sm_110f|sm_120f", (8, 6)),
+    F("clusterlaunchcontrol.try_cancel.async(.shared::cta)?.mbarrier::complete_tx::bytes.b128", "a a", "tma",
+      "sm_100", (8, 6), writes=("shared",), proxy="async"),
+    F("clusterlaunchcontrol.try_cancel.async(.shared::cta)?.mbarrier::complete_tx::bytes"
+      ".multicast::cluster::all.b128", "a a", "tma", "sm_100f|sm_110f|sm_120f", (8, 6), writes=("shared",),
+      proxy="async"),
+    F("clusterlaunchcontrol.query_cancel.is_canceled.pred.b128", "r r", "alu", "sm_100", (8, 6)),
+    F("clusterlaunchcontrol.query_cancel.get_first_ctaid.v4.b32.b128", "V r", "alu", "sm_100", (8, 6)),
+    F("clusterlaunchcontrol.query_cancel.get_first_ctaid::(x|y|z).b32.b128", "r r", "alu", "sm_100", (8, 6)),
     F("tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release<scope>.sync.aligned", "a a i",
       "lsu", "sm_90", (8, 3), reads=("shared",), writes=("global",), proxy="generic", aligned=True),
     F("fence.proxy.async(.global|.shared::cta|.shared::cluster)?", "", "bar", **_90),
@@ -103,8 +146,18 @@ TENSOR: tuple[Form, ...] = (
     F("mma.sync.aligned.(m16n8k4|m16n8k8).row.col.f32.tf32.tf32.f32", "V v v V", "tensor", aligned=True,
       **_80),
     F("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64", "V v v V", "tensor", aligned=True, **_80),
-    F("mma.sync.aligned.(m16n8k16|m16n8k32).row.col(.satfinite)?.s32.(s8|u8).(s8|u8).s32", "V v v V",
+    F("mma.sync.aligned.(m16n8k4|m16n8k8|m16n8k16).row.col.f64.f64.f64.f64", "V v v V", "tensor", "sm_90",
+      (7, 8), aligned=True),
+    F("mma.sync.aligned.(m8n8k16|m16n8k16|m16n8k32).row.col(.satfinite)?.s32.(s8|u8).(s8|u8).s32",
+      "V v v V", "tensor", aligned=True, **_80),
+    F("mma.sync.aligned.(m8n8k32|m16n8k32|m16n8k64).row.col(.satfinite)?.s32.(s4|u4).(s4|u4).s32",
+      "V v v V", "tensor", aligned=True, **_80),
+    F("mma.sync.aligned.(m8n8k128|m16n8k128|m16n8k256).row.col.s32.b1.b1.s32.(xor|and).popc", "V v v V",
       "tensor", aligned=True, **_80),
     F(f"mma.sync.aligned.m16n8k32.row.col.f32.{_8}.{_8}.f32", "V v v V", "tensor", "sm_89", (8, 4),
       aligned=True),
+    F(f"mma.sync.aligned.m16n8k32.row.col.f16.{_8}.{_8}.f16", "V v v V", "tensor", "sm_89", (8, 7),
+      aligned=True),
+    F(f"mma.sync.aligned.m16n8k16.row.col.(f32|f16).{_8}.{_8}.(f32|f16)", "V v v V", "tensor", "sm_89",
+      (8, 7), aligned=True),
 )  # fmt: skip

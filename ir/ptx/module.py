@@ -17,9 +17,11 @@ class Reg:
 
 @dataclass(frozen=True)
 class Sym:
-    """A name that is no register: a label, variable, parameter or string label."""
+    """A name that is no register: a label, variable, parameter, function or string label.
+    ``offset``: bytes after a variable's address."""
 
     name: str
+    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,14 @@ class Not:
     reg: Reg | Sym
 
 
-Operand = Reg | Sym | Int | Float | Addr | Vec | Pair | Not
+@dataclass(frozen=True)
+class Args:
+    """``(a, b, ...)``: the results or the arguments of a call."""
+
+    items: tuple[Operand, ...]
+
+
+Operand = Reg | Sym | Int | Float | Addr | Vec | Pair | Not | Args
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ class RegDecl:
 
 @dataclass(frozen=True)
 class Var:
-    """A variable of a state space: shared, global, const or local.
+    """A variable of a state space: shared, global, const, local, or param (of a call).
 
     ``count`` is the number of elements; None is one scalar, -1 an unsized array
     (the launch gives its size, ``extern``). ``init`` holds the initial values.
@@ -164,6 +173,15 @@ class BranchTargets:
 
 
 @dataclass(frozen=True)
+class Prototype:
+    """``label: .callprototype ...;`` or ``.calltargets``, for calls through a pointer; ``text`` is
+    all from the dot."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Directive:
     """Any other statement directive, e.g. ``.pragma "nounroll"``."""
 
@@ -184,7 +202,18 @@ class Scope:
     body: tuple[Statement, ...]
 
 
-Statement = Instruction | Label | RegDecl | Var | LocDirective | BranchTargets | Directive | Comment | Scope
+Statement = (
+    Instruction
+    | Label
+    | RegDecl
+    | Var
+    | LocDirective
+    | BranchTargets
+    | Prototype
+    | Directive
+    | Comment
+    | Scope
+)
 
 
 @dataclass(frozen=True)
@@ -192,7 +221,8 @@ class EntryParam:
     """``.param`` of an entry: a scalar (``count`` None) or an array of bytes.
 
     ``ptr`` is the state space a pointer points to ("generic": not said), "" for no pointer;
-    ``align`` is then the alignment of what it points to.
+    ``align`` is then the alignment of what it points to. ``space`` is "reg" for a parameter of a
+    function that is a register.
     """
 
     type: str
@@ -200,6 +230,20 @@ class EntryParam:
     count: int | None = None
     align: int = 0
     ptr: str = ""
+    space: str = "param"
+
+
+@dataclass(frozen=True)
+class Function:
+    """A ``.func``; without a ``body`` it is only declared. ``linkage`` are the words before it,
+    ``directives`` the text after its parameters."""
+
+    name: str
+    results: tuple[EntryParam, ...]
+    params: tuple[EntryParam, ...]
+    body: tuple[Statement, ...] | None
+    linkage: tuple[str, ...] = ()
+    directives: str = ""
 
 
 @dataclass(frozen=True)
@@ -225,7 +269,7 @@ class Section:
     text: str
 
 
-Item = Entry | Var | FileDirective | Section | Comment
+Item = Entry | Function | Var | FileDirective | Section | Directive | Comment
 
 
 @dataclass(frozen=True)
@@ -240,6 +284,11 @@ class Module:
     def entry(self, name: str) -> Entry | None:
         """The entry of that name, or None."""
         return next((i for i in self.items if isinstance(i, Entry) and i.name == name), None)
+
+    def function(self, name: str) -> Function | None:
+        """The function of that name, with its body if it has one, or None."""
+        found = [i for i in self.items if isinstance(i, Function) and i.name == name]
+        return next((f for f in found if f.body is not None), found[0] if found else None)
 
 
 TYPE_BYTES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tilec.ir.errors import TilecSyntaxError
-from tilec.ir.ptx.module import Addr, Float, Int, Not, Operand, Pair, Reg, Sym, Vec, f64
+from tilec.ir.ptx.module import Addr, Args, Float, Int, Not, Operand, Pair, Reg, Sym, Vec, f64
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<float>0[fF][0-9a-fA-F]{8}|0[dD][0-9a-fA-F]{16})"
@@ -68,18 +68,52 @@ def _single(tokens: _Tokens) -> Operand:
     if tokens.accept("["):
         return _address(tokens)
     if tokens.accept("{"):
-        return Vec(_list(tokens))
+        return Vec(_list(tokens, "}"))
+    if tokens.accept("("):
+        return Args(()) if tokens.accept(")") else Args(_list(tokens, ")"))
     if tokens.accept("!"):
-        return Not(_name(tokens.take()[1]))
-    return _scalar(tokens)
+        return Not(_register(tokens))
+    value = _scalar(tokens)
+    return Sym(value.name, _offset(tokens)) if isinstance(value, Sym) else value
 
 
-def _list(tokens: _Tokens) -> tuple[Operand, ...]:
-    items = [_single(tokens)]
+def _list(tokens: _Tokens, end: str) -> tuple[Operand, ...]:
+    """Scalars only: vectors do not nest."""
+    items = [_scalar(tokens)]
     while tokens.accept(","):
-        items.append(_single(tokens))
-    tokens.expect("}")
+        items.append(_scalar(tokens))
+    tokens.expect(end)
     return tuple(items)
+
+
+def _register(tokens: _Tokens) -> Reg | Sym:
+    kind, text = tokens.take()
+    if kind != "name":
+        raise TilecSyntaxError("S401", f"a register was expected, not {text!r}")
+    return _name(text)
+
+
+def _offset(tokens: _Tokens) -> int:
+    """``+ 4 - 8 ...``: integers that follow an address."""
+    offset = 0
+    while tokens.peek() in ("+", "-"):
+        sign = -1 if tokens.take()[1] == "-" else 1
+        sign *= -1 if tokens.accept("-") else 1
+        kind, text = tokens.take()
+        if kind != "int":
+            raise TilecSyntaxError("S401", f"the offset {text!r} of an address is no integer")
+        offset += sign * _integer(text)
+    return offset
+
+
+def _integer(text: str) -> int:
+    """C's notation: 0x..., 0b..., 0... octal, decimal."""
+    digits = text.rstrip("U")
+    if digits[0] == "0" and digits.isdigit() and digits.strip("0"):
+        if not set(digits) <= set("01234567"):
+            raise TilecSyntaxError("S401", f"{text!r} is no octal number")
+        return int(digits, 8)
+    return int(digits, 0)
 
 
 def _name(text: str) -> Reg | Sym:
@@ -90,12 +124,13 @@ def _scalar(tokens: _Tokens) -> Reg | Sym | Int | Float:
     sign = -1 if tokens.accept("-") else 1
     kind, text = tokens.take()
     if kind == "int":
-        return Int(sign * int(text.rstrip("U"), 0))
+        return Int(sign * _integer(text))
     if kind == "float":
-        return Float(int(text[2:], 16), 32 if text[1] in "fF" else 64)
+        width = 32 if text[1] in "fF" else 64
+        return Float(int(text[2:], 16) ^ ((sign < 0) << (width - 1)), width)
     if kind == "real":
         return f64(sign * float(text))
-    if kind == "name":
+    if kind == "name" and sign > 0:
         return _name(text)
     raise TilecSyntaxError("S401", f"unexpected {text!r} in an operand")
 
@@ -104,17 +139,10 @@ def _address(tokens: _Tokens) -> Addr:
     base = _scalar(tokens)
     if isinstance(base, Float):
         raise TilecSyntaxError("S401", "a float is no address")
-    offset = 0
-    while tokens.peek() in ("+", "-"):
-        sign = -1 if tokens.take()[1] == "-" else 1
-        sign *= -1 if tokens.accept("-") else 1
-        kind, text = tokens.take()
-        if kind != "int":
-            raise TilecSyntaxError("S401", f"the offset {text!r} of an address is no integer")
-        offset += sign * int(text.rstrip("U"), 0)
+    offset = _offset(tokens)
     coords = None
     if tokens.accept(","):
         tokens.expect("{")
-        coords = _list(tokens)
+        coords = _list(tokens, "}")
     tokens.expect("]")
     return Addr(base, offset, coords)

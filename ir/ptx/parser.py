@@ -9,18 +9,21 @@ from tilec.ir.errors import TilecError, TilecSyntaxError
 from tilec.ir.loc import UNKNOWN, Loc
 from tilec.ir.ptx.isa import check
 from tilec.ir.ptx.module import (
+    TYPE_BYTES,
     BranchTargets,
     Directive,
     Entry,
     EntryParam,
     FileDirective,
     Float,
+    Function,
     Instruction,
     Item,
     Label,
     LocDirective,
     Module,
     Pred,
+    Prototype,
     Reg,
     RegDecl,
     Scope,
@@ -38,15 +41,21 @@ _FILE = re.compile(r'\.file\s+(\d+)\s+"([^"]*)"[^\n]*')
 _SECTION = re.compile(r"\.section\s+(\S+)\s*\{(.*?)\}", re.S)
 _REG = re.compile(r"\.reg\s+\.(\w+)\s+(.*)", re.S)
 _VAR = re.compile(
-    r"((?:\.(?:visible|extern|weak)\s+)*)\.(shared|global|const|local)\s+(?:\.align\s+(\d+)\s+)?"
-    r"\.(\w+)\s+([\w$]+)\s*(\[\s*(\d*)\s*\])?\s*(?:=\s*(.*))?",
+    r"((?:\.(?:visible|extern|weak|common)\s+)*)\.(shared|global|const|local|param)\s+"
+    r"(?:\.attribute\s*\([^)]*\)\s*)?(?:\.align\s+(\d+)\s+)?\.(\w+)\s+(.*)",
     re.S,
 )
+_NAMED = re.compile(r"([\w$%]+)\s*((?:\[\s*\d*\s*\]\s*)*)(?:=\s*(.*))?", re.S)
 _PARAM = re.compile(
-    r"\.param\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+(\.ptr\s+)?(?:\.(shared|global|const|local)\s+)?"
-    r"(?:\.align\s+(\d+)\s+)?([\w$]+)\s*(?:\[\s*(\d+)\s*\])?$"
+    r"\.(param|reg)\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+(\.ptr\s+)?(?:\.(shared|global|const|local)\s+)?"
+    r"(?:\.align\s+(\d+)\s+)?([\w$%]+)\s*(?:\[\s*(\d*)\s*\])?$"
 )
-_ENTRY = re.compile(r"(?:\.visible\s+|\.weak\s+)?\.entry\s+([\w$]+)\s*(?:\(([^)]*)\))?([^{]*)\{")
+_ENTRY = re.compile(r"(?:\.visible\s+|\.weak\s+)?\.entry\s+([\w$]+)\s*(?:\(([^)]*)\))?([^{;]*)\{")
+_FUNC = re.compile(
+    r"((?:\.(?:visible|extern|weak)\s+)*)\.func\s*(?:\(([^)]*)\)\s*)?([\w$]+)\s*(?:\(([^)]*)\))?([^{;]*)([{;])"
+)
+# More than any program has: beyond them the text is taken for damaged.
+_MOST_REGISTERS, _MOST_BYTES, _DEEPEST = 1 << 17, 1 << 31, 100
 _SPACE = re.compile(r"\s*")
 
 
@@ -60,7 +69,7 @@ class _Parser:
     def __init__(self, text: str, checked: bool) -> None:
         self.text = _COMMENT.sub(_blank, text)
         self.checked = checked
-        self.at = 0
+        self.at = self.depth = 0
         self.newlines = [i for i, c in enumerate(self.text) if c == "\n"]
         self.files = {int(m[1]): m[2] for m in _FILE.finditer(self.text)}
         self.target = ""
@@ -91,7 +100,9 @@ class _Parser:
     def module(self) -> Module:
         major, minor = self.need(r"\.version\s+(\d+\.\d+)").split(".")
         self.target = self.need(r"\.target\s+([^\n]+)").strip()
-        size = int(self.need(r"\.address_size\s+(\d+)"))
+        self.skip()
+        found = self.match(re.compile(r"\.address_size\s+(\d+)"))
+        size = int(found[1]) if found else 64
         items: list[Item] = []
         self.skip()
         while self.at < len(self.text):
@@ -107,25 +118,60 @@ class _Parser:
             return Section(found[1], "\n".join(line for line in lines if line))
         if found := self.match(_ENTRY):
             return self.entry(found)
+        if found := self.match(_FUNC):
+            return self.function(found)
         text = self.until_semicolon()
-        return self.variable(text)
+        if text.startswith((".alias", ".pragma")):
+            return Directive(text)
+        return self.one_variable(text)
 
     def entry(self, found: re.Match[str]) -> Entry:
-        params = tuple(self.param(p.strip()) for p in (found[2] or "").split(",") if p.strip())
-        directives = _directives(found[3])
+        params, directives = self.params(found[2]), self.directives(found[3])
         self.loc = UNKNOWN
         return Entry(found[1], params, directives, self.body())
 
+    def function(self, found: re.Match[str]) -> Function:
+        linkage = tuple(found[1].replace(".", " ").split())
+        results, params = self.params(found[2]), self.params(found[4])
+        self.loc = UNKNOWN
+        body = self.body() if found[6] == "{" else None
+        return Function(found[3], results, params, body, linkage, " ".join(found[5].split()))
+
+    def params(self, text: str | None) -> tuple[EntryParam, ...]:
+        return tuple(self.param(p.strip()) for p in (text or "").split(",") if p.strip())
+
     def param(self, text: str) -> EntryParam:
         found = _PARAM.match(text)
-        if found is None:
+        if found is None or found[3] not in TYPE_BYTES:
             raise self.fail(f"cannot read parameter {text!r}")
-        ptr = (found[4] or "generic") if found[3] else ""
-        align = int(found[1] or found[5] or 0)
-        return EntryParam(found[2], found[6], int(found[7]) if found[7] else None, align, ptr)
+        ptr = (found[5] or "generic") if found[4] else ""
+        align = self.alignment(found[2] or found[6])
+        count = None if found[8] is None else self.size(found[8] or "1")
+        return EntryParam(found[3], found[7], count, align, ptr, found[1])
+
+    def directives(self, text: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Performance directives: words after dots, each with integers."""
+        left = re.sub(r"\.\w+(?:\s+\d+(?:\s*,\s*\d+)*)?", "", text).strip()
+        if left:
+            raise self.fail(f"cannot read {left!r} among the directives of the entry")
+        return _directives(text)
+
+    def alignment(self, text: str | None) -> int:
+        align = int(text or 0)
+        if align & (align - 1) or align > 1 << 20:
+            raise self.fail(f"{align} is no alignment")
+        return align
+
+    def size(self, text: str) -> int:
+        if len(text) > 10 or int(text) > _MOST_BYTES:
+            raise self.fail(f"an array of {text[:20]} elements is too large")
+        return int(text)
 
     def body(self) -> tuple[Statement, ...]:
         """The statements up to the closing brace, which is consumed."""
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise self.fail(f"blocks nest deeper than {_DEEPEST}")
         out: list[Statement] = []
         self.skip()
         while self.text[self.at : self.at + 1] != "}":
@@ -134,6 +180,7 @@ class _Parser:
             out.extend(self.statement())
             self.skip()
         self.at += 1
+        self.depth -= 1
         return tuple(out)
 
     def statement(self) -> list[Statement]:
@@ -150,7 +197,7 @@ class _Parser:
         if text.startswith(".reg"):
             return list(self.registers(text))
         if text[0] == ".":
-            return [self.variable(text) if _VAR.match(text) else Directive(text)]
+            return list(self.variables(text)) if _VAR.match(text) else [self.other(text)]
         return [self.instruction(text, line)]
 
     def location(self, found: re.Match[str]) -> LocDirective:
@@ -158,8 +205,15 @@ class _Parser:
         self.loc = Loc(self.files.get(file, "<unknown>"), line, col)
         return LocDirective(file, line, col, (found[4] or "").strip())
 
-    def label(self, name: str) -> Label | BranchTargets:
+    def other(self, text: str) -> Directive:
+        if not text.startswith((".pragma", ".loc")):
+            raise self.fail(f"cannot read {' '.join(text.split())[:80]!r}")
+        return Directive(text)
+
+    def label(self, name: str) -> Label | BranchTargets | Prototype:
         self.skip()
+        if self.text.startswith((".callprototype", ".calltargets"), self.at):
+            return Prototype(name, " ".join(self.until_semicolon().split()))
         if self.text.startswith(".branchtargets", self.at):
             targets = self.until_semicolon()[len(".branchtargets") :]
             return BranchTargets(name, tuple(t.strip() for t in targets.split(",")))
@@ -174,22 +228,48 @@ class _Parser:
 
     def registers(self, text: str) -> list[RegDecl]:
         found = _REG.match(text)
-        if found is None:
+        if found is None or found[1] not in TYPE_BYTES:
             raise self.fail(f"cannot read {text!r}")
         out = []
-        for name in found[2].split(","):
-            stem, _, count = name.strip().partition("<")
-            out.append(RegDecl(found[1], stem, int(count.rstrip("> ")) if count else 0))
+        for part in found[2].split(","):
+            named = re.fullmatch(r"([\w$%]+)\s*(?:<\s*(\d{1,7})\s*>)?", part.strip())
+            count = int(named[2] or 0) if named else _MOST_REGISTERS
+            if named is None or count >= _MOST_REGISTERS:
+                raise self.fail(f"cannot read the registers {part.strip()!r}")
+            out.append(RegDecl(found[1], named[1], count))
         return out
 
-    def variable(self, text: str) -> Var:
+    def one_variable(self, text: str) -> Var:
+        found = self.variables(text)
+        if len(found) != 1:
+            raise self.fail(f"one variable a statement, please: {text!r}")
+        return found[0]
+
+    def variables(self, text: str) -> list[Var]:
         found = _VAR.match(text)
-        if found is None:
-            raise self.fail(f"cannot read {text!r}")
-        count = None if found[6] is None else int(found[7]) if found[7] else -1
-        extern = ".extern" in found[1]
-        init = tuple(map(_initial, re.findall(r"[^\s,{}]+", found[8] or "")))
-        return Var(found[2], found[4], found[5], count, int(found[3] or 0), extern, init)
+        if found is None or found[4] not in TYPE_BYTES:
+            raise self.fail(f"cannot read {' '.join(text.split())[:80]!r}")
+        parts = [found[5]] if "=" in found[5] else found[5].split(",")
+        return [self.variable(found, part.strip()) for part in parts]
+
+    def variable(self, head: re.Match[str], text: str) -> Var:
+        named = _NAMED.fullmatch(text)
+        if named is None:
+            raise self.fail(f"cannot read variable {text[:80]!r}")
+        sizes = re.findall(r"\[\s*(\d*)\s*\]", named[2])
+        count = None if not sizes else -1 if "" in sizes else 1
+        for size in sizes if count == 1 else ():
+            count = self.size(str((count or 1) * self.size(size)))
+        init = tuple(map(self.initial, re.findall(r"[^\s,{}]+", named[3] or "")))
+        if count == -1 and init:
+            count = len(init)
+        return Var(head[2], head[4], named[1], count, self.alignment(head[3]), ".extern" in head[1], init)
+
+    def initial(self, text: str) -> int | Float | str:
+        """An initial value: a number, or a name that is kept as text."""
+        if re.fullmatch(r"[\w$+.()-]+", text) is None:
+            raise self.fail(f"cannot read initial value {text!r}")
+        return _initial(text)
 
     def instruction(self, text: str, line: int) -> Instruction:
         found = _INSTRUCTION.match(text)
@@ -214,7 +294,7 @@ def _blank(found: re.Match[str]) -> str:
 
 
 def _initial(text: str) -> int | Float | str:
-    if re.fullmatch(r"-?(0[xX][0-9a-fA-F]+|\d+)U?", text):
+    if re.fullmatch(r"-?(0[xX][0-9a-fA-F]+|[1-9]\d*|0)U?", text):
         return int(text.rstrip("U"), 0)
     if re.fullmatch(r"0[fFdD][0-9a-fA-F]+", text):
         return Float(int(text[2:], 16), 32 if text[1] in "fF" else 64)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from tilec.ir.ptx.module import (
     Addr,
+    Args,
     BranchTargets,
     Comment,
     Directive,
@@ -13,6 +14,7 @@ from tilec.ir.ptx.module import (
     EntryParam,
     FileDirective,
     Float,
+    Function,
     Instruction,
     Int,
     Item,
@@ -22,6 +24,7 @@ from tilec.ir.ptx.module import (
     Not,
     Operand,
     Pair,
+    Prototype,
     Reg,
     RegDecl,
     Scope,
@@ -45,8 +48,10 @@ def print_module(module: Module) -> str:
 def operand_text(operand: Operand) -> str:
     """The text of one operand."""
     match operand:
-        case Reg(name) | Sym(name):
+        case Reg(name):
             return name
+        case Sym(name, offset):
+            return f"{name}{offset:+d}" if offset else name
         case Int(value):
             return str(value)
         case Float(bits, width):
@@ -55,6 +60,8 @@ def operand_text(operand: Operand) -> str:
             return _address(operand)
         case Vec(items):
             return "{" + ", ".join(map(operand_text, items)) + "}"
+        case Args(items):
+            return "(" + ", ".join(map(operand_text, items)) + ")"
         case Pair(first, second):
             return f"{operand_text(first)}|{operand_text(second)}"
         case Not(reg):
@@ -83,6 +90,10 @@ def _item(item: Item) -> str:
     match item:
         case Entry():
             return _entry(item)
+        case Function():
+            return _function(item)
+        case Directive(text):
+            return f"{text};"
         case Var():
             return _var(item)
         case FileDirective(index, name):
@@ -103,11 +114,25 @@ def _entry(entry: Entry) -> str:
     return f".visible .entry {entry.name}({listed}){directives}\n{{\n{body}\n}}"
 
 
+def _function(function: Function) -> str:
+    head = "".join(f".{word} " for word in function.linkage) + ".func "
+    if function.results:
+        head += f"({', '.join(map(_param, function.results))}) "
+    head += f"{function.name}({', '.join(map(_param, function.params))})"
+    head += f"\n{function.directives}" if function.directives else ""
+    if function.body is None:
+        return f"{head};"
+    body = "\n".join(line for statement in function.body for line in _statement(statement, 1))
+    return f"{head}\n{{\n{body}\n}}"
+
+
 def _param(param: EntryParam) -> str:
     ptr = "" if not param.ptr else " .ptr" if param.ptr == "generic" else f" .ptr .{param.ptr}"
     align = f" .align {param.align}" if param.align else ""
     count = "" if param.count is None else f"[{param.count}]"
-    return f".param{'' if ptr else align} .{param.type}{ptr}{align if ptr else ''} {param.name}{count}"
+    return (
+        f".{param.space}{'' if ptr else align} .{param.type}{ptr}{align if ptr else ''} {param.name}{count}"
+    )
 
 
 def _var(var: Var) -> str:
@@ -140,6 +165,8 @@ def _statement(statement: Statement, depth: int) -> Iterator[str]:
             yield _commented(f"{pad}.loc {file} {line} {col}{', ' + inlined if inlined else ''}", comment)
         case BranchTargets(label, targets):
             yield f"{label}: .branchtargets {', '.join(targets)};"
+        case Prototype(label, text):
+            yield f"{label}: {text};"
         case Directive(text):
             yield f"{pad}{text};"
         case Comment(text):

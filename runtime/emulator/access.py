@@ -11,6 +11,7 @@ from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.spaces import (
     GLOBAL_BASE,
+    LOCAL_WINDOW,
     PARAM_WINDOW,
     RANK_SHIFT,
     SHARED_WINDOW,
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 def load(s: Strand, space: str, address: Array, size: int, count: int, inst: Instruction) -> Array:
     """An ordinary read. Raw unsigned values: shape (n,), or (n, count) for a vector."""
     found = fetch(s, space, address, size, count, inst)
-    s.cta.machine.observer.read(s, space, address, size * count, inst)
+    if space != "local":
+        s.cta.machine.observer.read(s, space, address, size * count, inst)
     return found
 
 
@@ -35,9 +37,10 @@ def store(
 ) -> None:
     """An ordinary write of raw unsigned values, of the shape that ``load`` gives."""
     parts = targets(s, space, address, size, count, inst)
-    s.cta.machine.observer.write(
-        s, space, address, size * count, inst, unchanged=lambda: _equal(parts, value)
-    )
+    if space != "local":
+        s.cta.machine.observer.write(
+            s, space, address, size * count, inst, unchanged=lambda: _equal(parts, value)
+        )
     _assign(parts, value)
 
 
@@ -49,6 +52,9 @@ def fetch(s: Strand, space: str, address: Array, size: int, count: int, inst: In
         return _by_rank_load(s, address, size, count, inst)
     if space == "param":
         return _load_param(s, address, size, count, inst)
+    if space == "local":
+        result: Array = s.cta.local.view(f"u{size}")[_local(s, address, size, count, inst)]
+        return result
     out = np.zeros((s.n,) if count == 1 else (s.n, count), np.dtype(f"u{size}"))
     for part, mask, offset in spaces(address):
         out[mask] = fetch(s.narrow(mask), part, offset, size, count, inst)
@@ -75,6 +81,8 @@ def targets(s: Strand, space: str, address: Array, size: int, count: int, inst: 
             (cta.shared.view(size), shared_index(cta, offset, size, count, inst), mask)
             for cta, mask, offset in ranks(s, address, inst)
         ]
+    if space == "local":
+        return [(s.cta.local.view(f"u{size}"), _local(s, address, size, count, inst), None)]
     if space == "param":
         raise fault("D412", "parameters cannot be written", inst)
     found: list[Target] = []
@@ -102,16 +110,29 @@ def spaces(address: Array) -> list[tuple[str, Array, Array]]:
     """Generic addresses by the window they lie in: (space, mask, addresses there)."""
     out = []
     shared = (address >= SHARED_WINDOW) & (address < PARAM_WINDOW)
-    param = (address >= PARAM_WINDOW) & (address < GLOBAL_BASE)
-    rest = ~(shared | param)
+    param = (address >= PARAM_WINDOW) & (address < LOCAL_WINDOW)
+    local = (address >= LOCAL_WINDOW) & (address < GLOBAL_BASE)
+    rest = ~(shared | param | local)
     for name, mask, base in (
         ("shared", shared, SHARED_WINDOW),
         ("param", param, PARAM_WINDOW),
+        ("local", local, LOCAL_WINDOW),
         ("global", rest, 0),
     ):
         if mask.any():
             out.append((name, mask, address[mask] - np.uint64(base)))
     return out
+
+
+def _local(s: Strand, address: Array, size: int, count: int, inst: Instruction) -> Array:
+    """Indices into the local memory of all threads."""
+    frame = s.cta.program.frame
+    bad = address + np.uint64(size * count) > frame
+    if bad.any():
+        text = f"{size * count}-byte access to local address {int(address[bad][0]):#x} of {frame} bytes"
+        raise fault("D410", text, inst)
+    require_aligned(address, size, inst)
+    return typed_index(s.threads.astype(np.uint64) * np.uint64(s.cta.stack) + address, size, count)
 
 
 def _load_param(s: Strand, address: Array, size: int, count: int, inst: Instruction) -> Array:

@@ -14,7 +14,14 @@ from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.operands import address, getter, per_thread, setter
 from tilec.runtime.emulator.program import Program, Run
 from tilec.runtime.emulator.report import fault
-from tilec.runtime.emulator.spaces import PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, WINDOW
+from tilec.runtime.emulator.spaces import (
+    GLOBAL_BASE,
+    LOCAL_WINDOW,
+    PARAM_WINDOW,
+    RANK_SHIFT,
+    SHARED_WINDOW,
+    WINDOW,
+)
 from tilec.runtime.emulator.strand import Wait
 from tilec.runtime.emulator.warp import missing
 
@@ -244,8 +251,9 @@ def isspacep(inst: Instruction, program: Program) -> Run:
     space = mods(inst)[0]
     put, a = setter(program, inst.operands[0], "pred", inst), getter(program, inst.operands[1], "u64", inst)
     low = WINDOW[space]
-    high = {SHARED_WINDOW: PARAM_WINDOW, PARAM_WINDOW: 2 * PARAM_WINDOW}.get(low, 2**63)
-    low = 2 * PARAM_WINDOW if low == 0 else low
+    windows = (SHARED_WINDOW, PARAM_WINDOW, LOCAL_WINDOW, GLOBAL_BASE, 2**63)
+    low = low or GLOBAL_BASE
+    high = windows[windows.index(low) + 1]
     return lambda s: put(s, (per_thread(s, a(s)) >= low) & (per_thread(s, a(s)) < high))
 
 

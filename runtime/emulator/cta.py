@@ -94,6 +94,8 @@ class Cta:
         self.size = int(np.prod(machine.block))
         self.regs, self.files, self.rows = _register_file(machine.program, self.size)
         self.shared = SharedMemory(machine.smem)
+        self.stack = -(-machine.program.frame // 16) * 16
+        self.local = np.full(self.size * self.stack, 0xCD, np.uint8)
         self.tensor = TensorMemory()
         self.mbarriers: dict[int, MBarrier] = {}
         self.named: dict[int, NamedBarrier] = defaultdict(NamedBarrier)

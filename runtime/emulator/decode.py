@@ -8,6 +8,7 @@ from tilec.ir.ptx.module import Entry, Instruction, Module, Sym
 from tilec.runtime.emulator import (
     alu,
     barrier,
+    calls,
     compare,
     floats,
     mbarrier,
@@ -21,15 +22,16 @@ from tilec.runtime.emulator import (
     wgmma,
 )
 from tilec.runtime.emulator.alu import Builder
+from tilec.runtime.emulator.flatten import flatten
 from tilec.runtime.emulator.operands import getter
-from tilec.runtime.emulator.program import Op, Program, Run, flatten, registers_of
+from tilec.runtime.emulator.program import Op, Program, Run, registers_of
 from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.strand import Strand
 
 TABLE: dict[str, Builder] = {
     **alu.TABLE, **compare.TABLE, **floats.TABLE, **memory.TABLE, **warp.TABLE, **mbarrier.TABLE,
     **barrier.TABLE, **tma.TABLE, **tensormap.TABLE, **tensorcore.TABLE, **wgmma.TABLE,
-    **tcgen05.TABLE,
+    **tcgen05.TABLE, **calls.TABLE,
 }  # fmt: skip
 _FLOAT_TYPES = frozenset(("f16", "f16x2", "bf16", "bf16x2", "f32", "f32x2", "f64"))
 _CONTROL = ("bra", "brx", "ret", "exit")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tilec.ir.ptx.module import Instruction, Int, Operand, Vec
+from tilec.ir.ptx.module import Addr, Instruction, Int, Operand, Sym, Vec
 from tilec.runtime.emulator import access
 from tilec.runtime.emulator.alu import Builder, mods
 from tilec.runtime.emulator.asyncops import AsyncOp
@@ -22,16 +22,20 @@ if TYPE_CHECKING:
 
 _SPACES = {
     "global": "global", "const": "global", "shared": "shared", "shared::cta": "shared",
-    "shared::cluster": "shared", "param": "param", "param::entry": "param",
+    "shared::cluster": "shared", "param": "param", "param::entry": "param", "param::func": "local",
+    "local": "local",
 }  # fmt: skip
 
 
-def space_of(inst: Instruction) -> str:
-    """The state space an opcode names; "generic" if none."""
-    parts = mods(inst)
-    if "local" in parts:
-        raise fault("D404", "local memory is not emulated", inst)
-    return next((_SPACES[p] for p in parts if p in _SPACES), "generic")
+def space_of(inst: Instruction, program: Program) -> str:
+    """The state space an opcode names; "generic" if none. Parameters of calls are local."""
+    named = next((_SPACES[p] for p in mods(inst) if p in _SPACES), "generic")
+    if named != "param":
+        return named
+    place = next((o.base for o in inst.operands if isinstance(o, Addr)), None)
+    if isinstance(place, Sym) and place.name in program.addresses:
+        return program.addresses[place.name][0]
+    return "local" if inst.opcode.startswith("st") else "param"
 
 
 def _vector(operand: Operand) -> tuple[Operand, ...]:
@@ -39,7 +43,7 @@ def _vector(operand: Operand) -> tuple[Operand, ...]:
 
 
 def ld(inst: Instruction, program: Program) -> Run:
-    type, space = mods(inst)[-1], space_of(inst)
+    type, space = mods(inst)[-1], space_of(inst, program)
     size, items = DTYPE[type].itemsize, _vector(inst.operands[0])
     puts = [setter(program, o, type, inst) for o in items]
     where, dtype, count = address(program, inst.operands[1], inst), DTYPE[type], len(items)
@@ -58,7 +62,7 @@ def ld(inst: Instruction, program: Program) -> Run:
 def st(inst: Instruction, program: Program) -> Run:
     if "async" in mods(inst):
         return _st_async(inst, program)
-    type, space = mods(inst)[-1], space_of(inst)
+    type, space = mods(inst)[-1], space_of(inst, program)
     size, items = DTYPE[type].itemsize, _vector(inst.operands[1])
     gets = [getter(program, o, type, inst) for o in items]
     where, raw = address(program, inst.operands[0], inst), np.dtype(f"u{size}")
@@ -118,7 +122,7 @@ _ATOMIC: dict[str, Callable[[Any, Any], Any]] = {
 def atomic(inst: Instruction, program: Program) -> Run:
     """atom and red: the threads act one after the other, in an order that the mode chooses."""
     parts = mods(inst)
-    returns, type, space = inst.opcode.startswith("atom"), parts[-1], space_of(inst)
+    returns, type, space = inst.opcode.startswith("atom"), parts[-1], space_of(inst, program)
     operation = next(p for p in parts if p in _ATOMIC or p == "cas")
     place = 1 if returns else 0
     target = address(program, inst.operands[place], inst)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tilec.ir.ptx.module import Addr, Float, Instruction, Int, Not, Operand, Reg, Sym
 from tilec.runtime.emulator.numbers import Array
-from tilec.runtime.emulator.program import CLASS_DTYPE, Program
+from tilec.runtime.emulator.program import CLASS_DTYPE, WIDE, Program
 from tilec.runtime.emulator.report import fault
 
 if TYPE_CHECKING:
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 Get = Callable[["Strand"], Any]
 Put = Callable[["Strand", Any], None]
 
-NUMPY = {
+NUMPY: dict[str, Any] = {
     "pred": "bool", "b8": "uint8", "u8": "uint8", "s8": "int8", "b16": "uint16", "u16": "uint16",
     "s16": "int16", "f16": "float16", "bf16": "uint16", "b32": "uint32", "u32": "uint32", "s32": "int32",
     "f32": "float32", "tf32": "uint32", "f16x2": "uint32", "bf16x2": "uint32", "b64": "uint64",
-    "u64": "uint64", "s64": "int64", "f64": "float64", "e4m3x2": "uint16", "e5m2x2": "uint16",
+    "u64": "uint64", "s64": "int64", "f64": "float64", "f32x2": "uint64", "b128": WIDE,
+    "u16x2": "uint32", "s16x2": "uint32",
 }  # fmt: skip
 DTYPE = {name: np.dtype(dtype) for name, dtype in NUMPY.items()}
 
@@ -48,6 +49,7 @@ def getter(program: Program, operand: Operand, type: str, inst: Instruction) -> 
 def _register_getter(program: Program, operand: Operand, type: str, inst: Instruction) -> Get:
     row = program.register(operand, inst)
     held, wanted = np.dtype(CLASS_DTYPE[program.classes[row]]), DTYPE[type]
+    _require_class(held, wanted, operand, inst)
     if held == wanted:
         return lambda s: s.regs[row][s.sel]
     if held.itemsize == wanted.itemsize:
@@ -63,6 +65,7 @@ def setter(program: Program, operand: Operand, type: str, inst: Instruction) -> 
         return lambda s, value: None
     row = program.register(operand, inst)
     held, given = np.dtype(CLASS_DTYPE[program.classes[row]]), DTYPE[type]
+    _require_class(held, given, operand, inst)
     if held == given:
         return lambda s, value: _store(s, row, value)
     if held.itemsize == given.itemsize:
@@ -72,6 +75,16 @@ def setter(program: Program, operand: Operand, type: str, inst: Instruction) -> 
         return lambda s, value: _store(s, row, np.asarray(value, given).astype(wide).view(held))
     bits = np.dtype(f"uint{given.itemsize * 8}")
     return lambda s, value: _store(s, row, np.asarray(value, given).view(bits).astype(held))
+
+
+def _require_class(held: np.dtype[Any], type: np.dtype[Any], operand: Operand, inst: Instruction) -> None:
+    """Predicates and 128-bit registers are for operands of their own type only; others must be as
+    wide as the type."""
+    if held == type:
+        return
+    if "b" in (held.kind, type.kind) or "V" in (held.kind, type.kind) or held.itemsize < type.itemsize:
+        name = operand.name if isinstance(operand, (Reg, Sym)) else operand
+        raise fault("D401", f"register {name} does not fit the type of its operand", inst)
 
 
 def _store(s: Strand, row: int, value: Any) -> None:
@@ -101,7 +114,7 @@ def symbol_address(program: Program, sym: Sym, inst: Instruction) -> int:
     found = program.addresses.get(sym.name)
     if found is None:
         raise fault("D402", f"{sym.name} names no variable or parameter", inst)
-    return found[1]
+    return found[1] + sym.offset
 
 
 def address(program: Program, operand: Operand, inst: Instruction) -> Get:
@@ -125,7 +138,7 @@ def address(program: Program, operand: Operand, inst: Instruction) -> Get:
 def _symbol(program: Program, base: Operand, inst: Instruction) -> int:
     if not isinstance(base, (Reg, Sym)):
         raise fault("D403", "an address was expected", inst)
-    return symbol_address(program, Sym(base.name), inst)
+    return symbol_address(program, Sym(base.name, getattr(base, "offset", 0)), inst)
 
 
 def per_thread(s: Strand, value: Any) -> Array:

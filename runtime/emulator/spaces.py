@@ -14,6 +14,7 @@ from tilec.runtime.emulator.report import fault
 GLOBAL_BASE = 0x7F0000000000
 SHARED_WINDOW = 0x10000000000
 PARAM_WINDOW = 0x20000000000
+LOCAL_WINDOW = 0x30000000000
 RANK_SHIFT = 24
 WINDOW = {
     "global": 0,
@@ -22,6 +23,7 @@ WINDOW = {
     "shared::cta": SHARED_WINDOW,
     "shared::cluster": SHARED_WINDOW,
     "param": PARAM_WINDOW,
+    "local": LOCAL_WINDOW,
 }
 
 

@@ -120,7 +120,9 @@ class Bench:
         """A descriptor register: the pool is at a multiple of 1024."""
         b = self.b
         place = b.define("b64", "cvt.u64.u32", shared(b, self.pool, start))
-        return b.define("b64", "add.u64", b.define("b64", "shr.u64", place, 4), descriptor(0, lbo, sbo, swizzle))
+        return b.define(
+            "b64", "add.u64", b.define("b64", "shr.u64", place, 4), descriptor(0, lbo, sbo, swizzle)
+        )
 
     def cell(self, column: int, lane: int = 0) -> Any:
         return addr(self.tensor, column + (lane << 16))
@@ -186,7 +188,9 @@ class Bench:
         self.sync()
         if self.pair:
             self.meet()
-        self._warp0(lambda: b.emit(f"tcgen05.dealloc.{self.group}.sync.aligned.b32", self.tensor, self.columns))
+        self._warp0(
+            lambda: b.emit(f"tcgen05.dealloc.{self.group}.sync.aligned.b32", self.tensor, self.columns)
+        )
         b.emit("ret")
 
     def run(self, mode: Any = "eager", seed: int = 0, **options: Any) -> Outcome:

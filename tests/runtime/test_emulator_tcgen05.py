@@ -22,7 +22,18 @@ TYPES: dict[str, Any] = {
     "e5m2": ml_dtypes.float8_e5m2, "s8": np.int8, "u8": np.uint8, "e2m3": ml_dtypes.float6_e2m3fn,
     "e3m2": ml_dtypes.float6_e3m2fn, "e2m1": ml_dtypes.float4_e2m1fn,
 }  # fmt: skip
-CODES = {"f16": 0, "bf16": 1, "tf32": 2, "u8": 0, "s8": 1, "e4m3": 0, "e5m2": 1, "e2m3": 3, "e3m2": 4, "e2m1": 5}
+CODES = {
+    "f16": 0,
+    "bf16": 1,
+    "tf32": 2,
+    "u8": 0,
+    "s8": 1,
+    "e4m3": 0,
+    "e5m2": 1,
+    "e2m3": 3,
+    "e3m2": 4,
+    "e2m1": 5,
+}
 
 
 def some(rows: int, k: int, type: str) -> Any:
@@ -113,8 +124,20 @@ def test_a_load_reads_what_a_store_wrote(shape, packs, mode, seed):
             assert cells[at, col] == values[t, r]
 
 
-def product(kind: str, a_type: str, b_type: str, m: int, n: int, *, swizzle: str = "128B", d: int = 1,
-            mode: Any = "eager", seed: int = 0, keep: int = 0, **bits: int) -> tuple[Any, Any]:
+def product(
+    kind: str,
+    a_type: str,
+    b_type: str,
+    m: int,
+    n: int,
+    *,
+    swizzle: str = "128B",
+    d: int = 1,
+    mode: Any = "eager",
+    seed: int = 0,
+    keep: int = 0,
+    **bits: int,
+) -> tuple[Any, Any]:
     """(D as words of all lanes, the exact product) of one K-major span, in steps of 32 bytes."""
     size = {"f16": 2, "tf32": 4}.get(kind, 1)
     span = {"none": 32, "32B": 32, "64B": 64, "128B": 128}[swizzle]
@@ -165,7 +188,12 @@ def test_products_in_every_timing(mode, seed):
 
 @pytest.mark.parametrize(
     "kind, a, b",
-    [("tf32", "tf32", "tf32"), ("f8f6f4", "e4m3", "e5m2"), ("f8f6f4", "e2m1", "e3m2"), ("f8f6f4", "e2m3", "e4m3")],
+    [
+        ("tf32", "tf32", "tf32"),
+        ("f8f6f4", "e4m3", "e5m2"),
+        ("f8f6f4", "e2m1", "e3m2"),
+        ("f8f6f4", "e2m3", "e4m3"),
+    ],
 )
 def test_products_of_other_kinds(kind, a, b):
     words, want = product(kind, a, b, 128, 16)
@@ -200,7 +228,9 @@ def test_operands_that_are_not_k_major(swizzle):
     bench = Bench()
     starts = []
     for values in (left, right):
-        rows = np.concatenate([np.ascontiguousarray(values[i : i + wide].T) for i in range(0, len(values), wide)])
+        rows = np.concatenate(
+            [np.ascontiguousarray(values[i : i + wide].T) for i in range(0, len(values), wide)]
+        )
         starts.append(bench.image(rows if swizzle == "none" else swizzled(rows, swizzle)))
     bench.ready()
     idesc = instruction(128, wide, 1, 0, 0, turn_a=1, turn_b=1)

@@ -126,7 +126,11 @@ def allocations(steps: list[tuple[str, int]], *, warps: int = 1, **options: Any)
     taken: list[tuple[int, int]] = []
     for i, (what, value) in enumerate(steps):
         if what == "a":
-            b.emit("tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32", addr(shared(b, slots, 4 * i)), value)
+            b.emit(
+                "tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32",
+                addr(shared(b, slots, 4 * i)),
+                value,
+            )
             taken.append((i, value))
         elif what == "r":
             b.emit("tcgen05.relinquish_alloc_permit.cta_group::1.sync.aligned")
@@ -140,7 +144,9 @@ def allocations(steps: list[tuple[str, int]], *, warps: int = 1, **options: Any)
 
 @pytest.mark.parametrize("mode, seed", TIMINGS)
 def test_columns_can_be_taken_again(mode, seed):
-    allocations([("a", 256), ("a", 256), ("d", 0), ("a", 256), ("d", 1), ("d", 2), ("r", 0)], mode=mode, seed=seed)
+    allocations(
+        [("a", 256), ("a", 256), ("d", 0), ("a", 256), ("d", 1), ("d", 2), ("r", 0)], mode=mode, seed=seed
+    )
 
 
 @pytest.mark.parametrize(
@@ -208,7 +214,9 @@ def test_instruction_descriptors_are_checked(idesc, code, message):
     bench = Bench(32)
     start = bench.image(swizzled(np.zeros((128, 32), np.uint8), "32B"))
     bench.ready()
-    bench.issue(lambda: mma(bench, "f16", bench.cell(0), *[bench.describe(start, 0, 256, "32B")] * 2, idesc, 0))
+    bench.issue(
+        lambda: mma(bench, "f16", bench.cell(0), *[bench.describe(start, 0, 256, "32B")] * 2, idesc, 0)
+    )
     if code is None:
         bench.run()
         return
