@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 from schedule_kit import mutants, small_problem
@@ -79,5 +80,10 @@ def test_of_two_ops_at_one_cycle_the_writer_must_come_first(
 
 @pytest.mark.slow
 def test_refused_if_and_only_if_broken_on_many() -> None:
-    for problem, schedule, run in schedules(1000, 1300, 8):
+    """The figures of docs/machine-model.md."""
+    cases = schedules(1000, 1300, 8)
+    for problem, schedule, run in cases:
         assert bool(judged(problem, schedule)) == run.broken, (problem.name, schedule)
+    page = (Path(__file__).parents[2] / "docs" / "machine-model.md").read_text(encoding="utf-8")
+    broken = sum(run.broken for _, _, run in cases)
+    assert f"of {len(cases)} schedules" in page and f"refuses the {broken} that break" in page
