@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pass_kernels import Builder
 
-from tilec.ir.core import Block, Kernel, Op, Value, walk
+from tilec.ir.core import Block, Kernel, Op, Value, frozen, walk
 from tilec.ir.interp import POLICIES, interpret
 from tilec.ir.ops import make, opdef
 from tilec.ir.types import TileType, float16, float32
@@ -53,19 +53,26 @@ def replaced(block: Block, plan_of: PlanOf) -> Block:
     return Block(block.params, tuple(ops))
 
 
-def distributed(kernel: Kernel, depth: int, groups: Sequence[str] = ("compute",)) -> Kernel:
-    """A TILE kernel over a load group and ``groups``, each of which does the whole work of a compute
-    group; every product is waited for at once. All rings have ``depth`` slots."""
+def distributed(kernel: Kernel, depth: int, groups: Sequence[str] = ("compute",), warps: int = 4) -> Kernel:
+    """A TILE kernel over a load group and ``groups`` of ``warps``, each of which does the whole work of
+    a compute group; every product is waited for at once. Rings in loops have ``depth`` slots, others one."""
     aref = canonicalize(make_async(canonicalize(kernel)))
+    top = {op.args[0] for op in aref.body.ops if op.name == "aref.put"}
     news = [op for op in aref.body.ops if op.name == "aref.new"]
-    deep = [
-        make("aref.new", payload=op.attrs["payload"], depth=depth, hints=(op.result.hint,)) for op in news
-    ]
-    rings = {old.result: new.result for old, new in zip(news, deep, strict=True)}
-    blocks = (load_block(aref, rings), *(compute_block(aref, rings, "compute") for _ in groups))
-    n = len(blocks)
-    made = make("warp_groups", blocks=blocks, names=("load", *groups), warps=(4,) * n, registers=(24,) * n)
-    return aref.with_(form="scheduled", body=Block((), (*deep, made, make("yield"))))
+    rings = {op.result: _with_depth(op, 1 if op.result in top else depth) for op in news}
+    env = {old: new.result for old, new in rings.items()}
+    blocks = (load_block(aref, env), *(compute_block(aref, env, "compute") for _ in groups))
+    few, many = {4: (24, 240), 8: (40, 232)}[warps * len(groups)]
+    made = make(
+        "warp_groups", blocks=blocks, names=("load", *groups), warps=(4, *[warps] * len(groups)),
+        registers=(few, *[many] * len(groups)),
+    )  # fmt: skip
+    attrs = frozen(**{**aref.attrs, "num_warps": 4 + warps * len(groups)})
+    return aref.with_(form="scheduled", body=Block((), (*rings.values(), made, make("yield"))), attrs=attrs)
+
+
+def _with_depth(new: Op, depth: int) -> Op:
+    return make("aref.new", hints=(new.result.hint,), payload=new.attrs["payload"], depth=depth)
 
 
 def pipelined(kernel: Kernel, plan_of: PlanOf, group: str = "compute") -> Kernel:
