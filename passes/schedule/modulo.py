@@ -16,7 +16,7 @@ from tilec.passes.schedule.modulo_body import Body, body_of, leaves, why_not_a_b
 from tilec.passes.schedule.modulo_emit import Kernel, epilogue_of, prologue_of
 from tilec.passes.schedule.modulo_line import line_of, why_not_in_order
 from tilec.passes.schedule.modulo_plan import LoopPlan, Segment, Turns, rotations
-from tilec.passes.schedule.modulo_step import Item, Step, step_of
+from tilec.passes.schedule.modulo_step import Item, Kind, Step, step_of
 
 __all__ = ["LoopPlan", "Segment", "Turns", "pipeline_loop"]
 
@@ -131,8 +131,5 @@ def _in_order(loop: Op, plan: LoopPlan) -> Block | str:
 
 def _empty_turns(plan: LoopPlan) -> list[Item]:
     segments = plan.turns.segments if plan.turns is not None else ()
-    return [
-        Item(kind, 0, s.first, turn=s.index)
-        for s in segments
-        for kind in ("enter", "exit")  # type: ignore[arg-type]
-    ]
+    kinds: tuple[Kind, ...] = ("enter", "exit")
+    return [Item(kind, 0, s.first, turn=s.index) for s in segments for kind in kinds]
