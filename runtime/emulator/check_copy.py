@@ -176,7 +176,7 @@ class CopyChecker(AccessChecker):
                 self._source(source, Actor(who, watch.column, race.MBARRIER, ORDER), time, inst)
             shadow.landed(span, flying, time)
             watch.land(flight)
-            self.remote(row, watch.cta, watch.column, time, inst)
+            self.elsewhere[watch.cta.rank, watch.column] = (time, inst)
 
         return land
 

@@ -71,7 +71,9 @@ class Checker(OrderChecker):
     def end(self) -> None:
         for watch in self.watches:
             barrier = watch.barrier
-            if barrier.tx:
+            for flight in watch.flights:
+                self._ended(watch.cta.rank, watch.column, flight.inst)
+            if barrier.tx and not watch.flights:
                 last = max(watch.armed.values(), key=lambda a: a.time, default=None)
                 text = f"{watch.name} of CTA {cta_name(watch.cta.ctaid)} ends with {barrier}"
                 self.report("E8", text, last.inst if last else watch.inst)
@@ -83,12 +85,13 @@ class Checker(OrderChecker):
         super().end()
 
     def _check_exits(self) -> None:
-        """E23: what others did to a CTA must be ordered before the end of one of its warps."""
+        """E23: what copies and other CTAs did to a CTA must be ordered before the end of one of its
+        warps."""
         for (rank, column), (time, inst) in self.elsewhere.items():
             rows = slice(rank * self.per_cta, (rank + 1) * self.per_cta)
             if self.clocks.known[rows, ORDER, column].max() < time:
-                text = (
-                    f"CTA {cta_name(self.ctas[rank].ctaid)} may have ended when {self.clocks.name(column)} "
-                    "touches its shared memory"
-                )
-                self.report("E23", text, inst)
+                self._ended(rank, column, inst)
+
+    def _ended(self, rank: int, column: int, inst: Instruction) -> None:
+        name, who = cta_name(self.ctas[rank].ctaid), self.clocks.name(column)
+        self.report("E23", f"CTA {name} may have ended when {who} touches its shared memory", inst)
