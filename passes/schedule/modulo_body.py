@@ -148,7 +148,7 @@ def why_not_a_body(loop: Op, scheduled: Mapping[Op, int]) -> str | None:
         return f"{where(op)}: this {op.name} is not in the body of the loop"
     for op in ops:
         if op.blocks:
-            return f"{where(op)}: there is a {op.name} inside of the loop"
+            return f"{where(op)}: the loop has control flow inside ({op.name})"
         if op not in scheduled and opdef(op.name).effect != "pure" and not _placed_by_itself(op, ops):
             return f"{where(op)}: the plan has no place for this {op.name}"
     rings = [(op.name, op.args[0]) for op in ops if op.name in ("aref.get", "aref.put")]

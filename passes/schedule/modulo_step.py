@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from tilec.ir.core import Op, Value
-from tilec.ir.types import ArefType, TileType
+from tilec.ir.core import Op
+from tilec.ir.types import ArefType
 from tilec.passes.rewrite import where
-from tilec.passes.schedule.modulo_body import Body, Leaf, is_product, reads
+from tilec.passes.schedule.modulo_body import Body, is_product, reads
 from tilec.passes.schedule.modulo_line import Line, carried_bytes
 from tilec.passes.schedule.modulo_plan import LoopPlan, Turns
+from tilec.passes.schedule.modulo_wait import Access, Spot, wait_of
 
 Kind = Literal["op", "wait", "release", "get", "enter", "exit"]
 RANK: dict[Kind, int] = {"op": 0, "wait": 1, "release": 2, "get": 3, "enter": 4, "exit": 5}
-Access = tuple[Value, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,19 +133,6 @@ class _Slots:
         return (*items, *sorted(self.before.get(None, []), key=lambda i: RANK[i.kind]))
 
 
-@dataclass(frozen=True)
-class Spot:
-    """A moment: in step ``stage``, before or after ``op``; None is the end of the step."""
-
-    stage: int
-    op: Op | None
-    after: bool = False
-
-    def key(self, line: Line) -> tuple[int, float, bool]:
-        place = float("inf") if self.op is None else line.place[self.op]
-        return self.stage, place, self.after
-
-
 def step_of(body: Body, line: Line, plan: LoopPlan) -> Step | str:
     """The step with its waits as late, and its gets too, as their readers allow."""
     slots = _Slots()
@@ -154,7 +141,7 @@ def step_of(body: Body, line: Line, plan: LoopPlan) -> Step | str:
         _put(slots, spot, Item("wait", spot.stage, product, access))
     reason = _place_rings(body, line, {p: spot for p, (spot, _) in waits.items()}, slots)
     if reason is None and plan.turns is not None:
-        reason = _place_turns(line, plan.turns, slots)
+        reason = _place_turns(body, line, plan.turns, slots)
     if reason is not None:
         return reason
     step = Step(slots.flat(line), line.stages, plan.turns, carried_bytes(body, line))
@@ -166,56 +153,6 @@ def _put(slots: _Slots, spot: Spot, item: Item) -> None:
         slots.after.setdefault(spot.op, []).append(item)
     else:
         slots.before.setdefault(spot.op, []).append(item)
-
-
-def wait_of(body: Body, line: Line, product: Op, in_flight: int) -> tuple[Spot, Access | None]:
-    """When to wait for a product, and which value the wait passes on.
-
-    Before the first reader of its result, if that is in the same step, or in the next one
-    and the next product's registers are not needed before. Else at the end of its step.
-    A product that only feeds another's accumulator is not waited for on that account:
-    what counts is that its operands are free, ``in_flight`` instances later.
-    """
-    stage, own = line.stage[product], (product.result, 0)
-    users = [(op, i, leaf) for op in line.order for i, leaf in reads(body, op) if leaf.op is product]
-    times = [(line.stage[op] + leaf.distance, line.place[op]) for op, _, leaf in users]
-    again = stage + 1, line.place[product]
-    if len(users) == 1 and _feeds_accumulator(*users[0]) and times[0] <= again:
-        return Spot(stage + (in_flight - 1 if _in_memory(product) else 0), None), None
-    end = Spot(stage, _next_operand(body, line, product)), own
-    if not users:
-        return end
-    first = min(times)
-    spot = Spot(first[0], line.order[first[1]])
-    if first[0] == stage:
-        return spot, own
-    names = {leaf.param for _, _, leaf in users}
-    if max(times) > again or not _in_memory(product):
-        return end
-    if first[0] < line.stages:
-        return spot, own
-    (param, *others) = names
-    return end if others or param is None else (spot, (param, 1))
-
-
-def _next_operand(body: Body, line: Line, product: Op) -> Op | None:
-    """The cast at the end of the step that makes the product's next register operand, if there is one."""
-    tail = len(line.order)
-    while tail and line.order[tail - 1].name == "cast":
-        tail -= 1
-    made = {leaf.op for i, leaf in reads(body, product) if i == 0}
-    after = line.order[max(tail, line.place[product] + 1) :]
-    return next((op for op in after if op in made), None)
-
-
-def _feeds_accumulator(op: Op, operand: int, leaf: Leaf) -> bool:
-    return leaf.direct and operand == 2 and is_product(op)
-
-
-def _in_memory(product: Op) -> bool:
-    """The first operand lies in shared memory, not in registers that the next instance writes."""
-    t = product.args[0].type
-    return isinstance(t, TileType) and t.space == "smem"
 
 
 def _place_rings(body: Body, line: Line, waits: dict[Op, Spot], slots: _Slots) -> str | None:
@@ -238,13 +175,13 @@ def _place_rings(body: Body, line: Line, waits: dict[Op, Spot], slots: _Slots) -
     return None
 
 
-def _place_turns(line: Line, turns: Turns, slots: _Slots) -> str | None:
+def _place_turns(body: Body, line: Line, turns: Turns, slots: _Slots) -> str | None:
     ends = [line.place.get(op, -1) for s in turns.segments for op in (s.first, s.last)]
-    indices = [s.index for s in turns.segments]
+    indices, place = [s.index for s in turns.segments], where(body.loop)
     if -1 in ends or ends != sorted(ends) or len(set(ends[1::2])) != len(indices):
-        return f"the turns of {turns.chain} overlap, or begin or end at an op that the plan does not have"
+        return f"{place}: turns of {turns.chain} overlap, or end at an op that the plan does not have"
     if indices != sorted(set(indices)) or not all(0 <= i < turns.of for i in indices):
-        return f"turns {indices} of {turns.chain} are not ascending numbers below {turns.of}"
+        return f"{place}: turns {indices} of {turns.chain} are not ascending numbers below {turns.of}"
     for s in turns.segments:
         _put(slots, Spot(0, s.first), Item("enter", 0, s.first, turn=s.index))
         _put(slots, Spot(0, s.last, after=True), Item("exit", 0, s.last, turn=s.index))

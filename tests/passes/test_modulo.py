@@ -385,7 +385,7 @@ def test_control_flow_inside_is_refused() -> None:
         (y,) = b.branch(b("lt", i, b.const(3)), lambda: b("add", x, x), lambda: x)
         return y
 
-    assert "there is a if inside" in refused(small_loop(fill), LoopPlan({}, ()))
+    assert "control flow inside (if)" in refused(small_loop(fill), LoopPlan({}, ()))
 
 
 def test_an_order_against_a_dependence_is_refused() -> None:
