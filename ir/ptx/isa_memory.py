@@ -54,9 +54,9 @@ MEMORY: tuple[Form, ...] = (
     F("createpolicy.range(.global)?.(L2::evict_last|L2::evict_normal|L2::evict_first|L2::evict_unchanged)"
       "(.L2::evict_first|.L2::evict_unchanged)?.b64", "r a s s", "alu", "sm_80", (7, 4)),
     F("createpolicy.cvt.L2.b64", "r s", "alu", "sm_80", (7, 4)),
-    F("ldmatrix.sync.aligned.(m8n8.x1|m8n8.x2|m8n8.x4|x1.m8n8|x2.m8n8|x4.m8n8)(.trans)?.<cta>.b16", "v a",
+    F("ldmatrix.sync.aligned.(m8n8.x1|m8n8.x2|m8n8.x4|x1.m8n8|x2.m8n8|x4.m8n8)(.trans)?(.<cta>)?.b16", "v a",
       "lsu", "sm_75", reads=("shared",), proxy="generic", aligned=True),
-    F("stmatrix.sync.aligned.(m8n8.x1|m8n8.x2|m8n8.x4|x1.m8n8|x2.m8n8|x4.m8n8)(.trans)?.<cta>.b16", "a v",
+    F("stmatrix.sync.aligned.(m8n8.x1|m8n8.x2|m8n8.x4|x1.m8n8|x2.m8n8|x4.m8n8)(.trans)?(.<cta>)?.b16", "a v",
       "lsu", writes=("shared",), proxy="generic", aligned=True, **_90),
     F("ldmatrix.sync.aligned.m16n16.(x1|x2).trans.<cta>.(b8|b8x16.b4x16_p64|b8x16.b6x16_p32)", "V a", "lsu",
       "sm_100f|sm_110f|sm_120f", (8, 6), reads=("shared",), proxy="generic", aligned=True),

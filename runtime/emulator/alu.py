@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tilec.ir.ptx.module import Instruction, Operand, Vec
+from tilec.runtime.emulator import bits
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.operands import DTYPE, getter, per_thread, setter
 from tilec.runtime.emulator.program import Program, Run
@@ -44,6 +45,8 @@ def simple(function: Callable[..., Value], type: str, inst: Instruction, program
 def mov(inst: Instruction, program: Program) -> Run:
     to, source = inst.operands
     type = mods(inst)[0]
+    if type == "b128":
+        return bits.move128(inst, program)
     if isinstance(to, Vec):
         return _unpack(to, source, type, inst, program)
     if isinstance(source, Vec):
@@ -51,12 +54,15 @@ def mov(inst: Instruction, program: Program) -> Run:
     return simple(lambda a: a, type, inst, program)
 
 
-def _part_type(type: str, count: int) -> str:
-    return f"b{int(type[1:]) // count}"
+def _part_type(type: str, count: int, inst: Instruction) -> str:
+    part = f"b{int(type[1:]) // count}" if type[1:].isdigit() else ""
+    if part not in ("b8", "b16", "b32"):
+        raise fault("D405", f"{count} parts of {type}", inst)
+    return part
 
 
 def _pack(to: Operand, source: Vec, type: str, inst: Instruction, program: Program) -> Run:
-    part = _part_type(type, len(source.items))
+    part = _part_type(type, len(source.items), inst)
     gets = [getter(program, o, part, inst) for o in source.items]
     put, width = setter(program, to, type, inst), DTYPE[part].itemsize * 8
     wide = DTYPE[type].type
@@ -71,7 +77,7 @@ def _pack(to: Operand, source: Vec, type: str, inst: Instruction, program: Progr
 
 
 def _unpack(to: Vec, source: Operand, type: str, inst: Instruction, program: Program) -> Run:
-    part = _part_type(type, len(to.items))
+    part = _part_type(type, len(to.items), inst)
     puts = [setter(program, o, part, inst) for o in to.items]
     get, width = getter(program, source, type, inst), DTYPE[part].itemsize * 8
     wide, narrow = DTYPE[type].type, DTYPE[part]
@@ -101,10 +107,10 @@ def _remainder(a: Array, b: Array) -> Value:
 def _high(a: Array, b: Array) -> Value:
     """The upper half of the full product."""
     dtype = np.result_type(a, b)
-    bits = dtype.itemsize * 8
-    if bits < 64:
+    width = dtype.itemsize * 8
+    if width < 64:
         wide = np.dtype(f"{dtype.kind}{dtype.itemsize * 2}")
-        return (a.astype(wide) * b.astype(wide) >> wide.type(bits)).astype(dtype)
+        return (a.astype(wide) * b.astype(wide) >> wide.type(width)).astype(dtype)
     products = [(int(x) * int(y)) >> 64 for x, y in zip(*np.broadcast_arrays(a, b), strict=True)]
     return np.array([p & (2**64 - 1) for p in products], np.uint64).view(dtype)
 
@@ -130,6 +136,10 @@ _BINARY: dict[str, Callable[..., Value]] = {
 def arithmetic(inst: Instruction, program: Program) -> Run:
     """add sub min max div rem and or xor not neg abs cnot sad, of integers."""
     base, parts = inst.opcode.split(".")[0], mods(inst)
+    if "cc" in parts or base in ("addc", "subc"):
+        return bits.extended(inst, program)
+    if parts[-1] in ("u16x2", "s16x2") or "relu" in parts:
+        return bits.packed(inst, program)
     function = _BINARY[base]
     if "sat" in parts:
         return simple(_saturated(function), parts[-1], inst, program)
@@ -147,6 +157,10 @@ def _saturated(function: Callable[..., Value]) -> Callable[..., Value]:
 def multiply(inst: Instruction, program: Program) -> Run:
     """mul and mad of integers: lo, hi, wide."""
     half, type = mods(inst)[0], mods(inst)[-1]
+    if "cc" in mods(inst) or inst.opcode.startswith("madc"):
+        return bits.extended(inst, program)
+    if "sat" in mods(inst):
+        return bits.saturated_high(inst, program)
     if half == "wide":
         wide = f"{type[0]}{int(type[1:]) * 2}"
         to = DTYPE[wide].type
@@ -256,7 +270,15 @@ def count_bits(inst: Instruction, program: Program) -> Run:
         return simple(lambda a: np.bitwise_count(a).astype(np.uint32), type, inst, program, result="u32")
     if base == "clz":
         return simple(_leading_zeros, type, inst, program, result="u32")
+    if "shiftamt" in mods(inst):
+        width = np.uint32(DTYPE[type].itemsize * 8 - 1)
+        return simple(lambda a: _shift_amount(_find_leading(a), width), type, inst, program, result="u32")
     return simple(_find_leading, type, inst, program, result="u32")
+
+
+def _shift_amount(position: Array, width: Any) -> Array:
+    """bfind.shiftamt: how far to shift the bit that was found to the top."""
+    return np.where(position == np.uint32(0xFFFFFFFF), position, width - position).astype(np.uint32)
 
 
 def _find_leading(a: Array) -> Array:
@@ -270,7 +292,7 @@ def _find_leading(a: Array) -> Array:
 def permute(inst: Instruction, program: Program) -> Run:
     """prmt.b32, default mode: four selectors of 4 bits, bit 3 copies the sign."""
     if len(mods(inst)) > 1:
-        raise fault("D404", "prmt modes are not emulated", inst)
+        return bits.permute_mode(inst, program)
 
     def run(a: Array, b: Array, c: Array) -> Value:
         pair = np.asarray(a).astype(np.uint64) | (np.asarray(b).astype(np.uint64) << np.uint64(32))
@@ -295,6 +317,8 @@ def lop3(inst: Instruction, program: Program) -> Run:
                 out = out | ((a if i & 4 else ~a) & (b if i & 2 else ~b) & (c if i & 1 else ~c))
         return out
 
+    if len(mods(inst)) > 1:
+        return bits.logic_with_predicate(inst, program, run)
     return simple(run, "b32", inst, program)
 
 
@@ -336,10 +360,12 @@ def cvta(inst: Instruction, program: Program) -> Run:
 
 
 TABLE: dict[str, Builder] = {
-    "mov": mov, "cvta": cvta, "shl": shift,
-    "shr": shift, "shf": funnel, "bfe": bit_field, "bfi": bit_field, "popc": count_bits, "clz": count_bits,
-    "brev": count_bits, "bfind": count_bits, "prmt": permute, "lop3": lop3, "dp4a": dot_product,
-    "dp2a": dot_product, **dict.fromkeys(("rem", "and", "or", "xor", "not", "cnot", "sad"), arithmetic),
+    "mov": mov, "cvta": cvta, "shl": shift, "shr": shift, "shf": funnel, "prmt": permute, "lop3": lop3,
+    "madc": multiply, **dict.fromkeys(("bfe", "bfi"), bit_field),
+    **dict.fromkeys(("popc", "clz", "brev", "bfind"), count_bits),
+    **dict.fromkeys(("dp4a", "dp2a"), dot_product), **dict.fromkeys(("bmsk", "szext", "fns"), bits.masks),
+    **dict.fromkeys(("mul24", "mad24"), bits.multiply24),
+    **dict.fromkeys(("rem", "and", "or", "xor", "not", "cnot", "sad", "addc", "subc"), arithmetic),
 }  # fmt: skip
 INTEGER: dict[str, Builder] = {
     **dict.fromkeys(("add", "sub", "min", "max", "div", "neg", "abs"), arithmetic),

@@ -12,7 +12,6 @@ from tilec.runtime.emulator.alu import Builder, mods, simple
 from tilec.runtime.emulator.numbers import decode, flush
 from tilec.runtime.emulator.operands import DTYPE, Get, getter, per_thread, setter
 from tilec.runtime.emulator.program import Program, Run
-from tilec.runtime.emulator.report import fault
 
 if TYPE_CHECKING:
     from tilec.runtime.emulator.strand import Strand
@@ -52,9 +51,9 @@ def setp(inst: Instruction, program: Program) -> Run:
     """setp with an optional second destination and a combined predicate."""
     parts = mods(inst)
     compare, type = _compare(parts[0]), parts[-1]
-    if type in ("f16x2", "bf16x2"):
-        raise fault("D404", "packed setp is not emulated", inst)
     combine = _COMBINE.get(parts[1])
+    if type in ("f16x2", "bf16x2"):
+        return _packed(compare, combine, inst, program)
     to = inst.operands[0]
     first, second = (to.first, to.second) if isinstance(to, Pair) else (to, Reg("_"))
     put, put_other = setter(program, first, "pred", inst), setter(program, second, "pred", inst)
@@ -73,6 +72,29 @@ def setp(inst: Instruction, program: Program) -> Run:
     return run
 
 
+def _packed(compare: Callable[..., Value], combine: Callable[..., Value] | None, inst: Instruction,
+            program: Program) -> Run:  # fmt: skip
+    """setp of pairs: the lower halves decide the first predicate, the upper ones the second."""
+    to = inst.operands[0]
+    targets = (to.first, to.second) if isinstance(to, Pair) else (to, Reg("_"))
+    puts = [setter(program, o, "pred", inst) for o in targets]
+    a, b = (_both(getter(program, o, "b32", inst), mods(inst)[-1]) for o in inst.operands[1:3])
+    c = getter(program, inst.operands[3], "pred", inst) if combine else None
+
+    def run(s: Strand) -> None:
+        result = compare(a(s), b(s))
+        for i, put in enumerate(puts):
+            put(s, result[:, i] if combine is None or c is None else combine(result[:, i], c(s)))
+
+    return run
+
+
+def _both(get: Get, type: str) -> Get:
+    """Both halves of a packed operand as float32: (threads, 2)."""
+    fmt = type.removesuffix("x2")
+    return lambda s: decode(np.ascontiguousarray(per_thread(s, get(s))).view(np.uint16), fmt).reshape(-1, 2)
+
+
 def _comparable(get: Get, type: str, parts: list[str]) -> Get:
     if type == "bf16":
         return lambda s: decode(per_thread(s, get(s)), "bf16")
@@ -82,15 +104,42 @@ def _comparable(get: Get, type: str, parts: list[str]) -> Get:
 
 
 def set_value(inst: Instruction, program: Program) -> Run:
-    """set: the comparison as all ones or 1.0."""
+    """set: the comparison as all ones or 1.0, perhaps combined with a predicate."""
     parts = mods(inst)
-    compare = _compare(parts[0])
+    compare, combine = _compare(parts[0]), _COMBINE.get(parts[1])
     result, type = parts[-2], parts[-1]
-    true = DTYPE[result].type(1.0) if result == "f32" else np.array(-1).astype(DTYPE[result])
-    return simple(
-        lambda a, b: np.where(compare(a, b), true, DTYPE[result].type(0)),
-        type, inst, program, result=result,
-    )  # fmt: skip
+    if type.endswith("x2"):
+        return _set_packed(compare, result, inst, program)
+    bits = _TRUE.get(result)
+    to = f"b{DTYPE[result].itemsize * 8}"
+    true = DTYPE[to].type(bits if bits else (1 << DTYPE[to].itemsize * 8) - 1)
+    put = setter(program, inst.operands[0], to, inst)
+    a, b = (_comparable(getter(program, o, type, inst), type, parts) for o in inst.operands[1:3])
+    c = getter(program, inst.operands[3], "pred", inst) if combine else None
+
+    def run(s: Strand) -> None:
+        found = compare(a(s), b(s))
+        found = found if combine is None or c is None else combine(found, c(s))
+        put(s, np.where(found, true, DTYPE[to].type(0)))
+
+    return run
+
+
+# 1.0 in the float types.
+_TRUE = {"f32": 0x3F800000, "f16": 0x3C00, "bf16": 0x3F80, "f16x2": 0x3C00, "bf16x2": 0x3F80}
+
+
+def _set_packed(compare: Callable[..., Value], result: str, inst: Instruction, program: Program) -> Run:
+    """Each half of the result is all ones or 1.0."""
+    true = np.uint16(_TRUE.get(result, 0xFFFF))
+    put = setter(program, inst.operands[0], "b32", inst)
+    a, b = (_both(getter(program, o, "b32", inst), mods(inst)[-1]) for o in inst.operands[1:3])
+
+    def run(s: Strand) -> None:
+        halves = np.where(compare(a(s), b(s)), true, np.uint16(0))
+        put(s, np.ascontiguousarray(halves).view(np.uint32)[:, 0])
+
+    return run
 
 
 def selp(inst: Instruction, program: Program) -> Run:

@@ -10,7 +10,9 @@ from tilec.runtime.emulator import (
     barrier,
     calls,
     compare,
+    convert,
     floats,
+    matrices,
     mbarrier,
     memory,
     tcgen05,
@@ -29,9 +31,9 @@ from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.strand import Strand
 
 TABLE: dict[str, Builder] = {
-    **alu.TABLE, **compare.TABLE, **floats.TABLE, **memory.TABLE, **warp.TABLE, **mbarrier.TABLE,
-    **barrier.TABLE, **tma.TABLE, **tensormap.TABLE, **tensorcore.TABLE, **wgmma.TABLE,
-    **tcgen05.TABLE, **calls.TABLE,
+    **alu.TABLE, **compare.TABLE, **floats.TABLE, **convert.TABLE, **memory.TABLE, **warp.TABLE,
+    **mbarrier.TABLE, **barrier.TABLE, **tma.TABLE, **tensormap.TABLE, **tensorcore.TABLE, **wgmma.TABLE,
+    **tcgen05.TABLE, **calls.TABLE, **matrices.TABLE,
 }  # fmt: skip
 _FLOAT_TYPES = frozenset(("f16", "f16x2", "bf16", "bf16x2", "f32", "f32x2", "f64"))
 _CONTROL = ("bra", "brx", "ret", "exit")

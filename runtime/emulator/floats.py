@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tilec.ir.ptx.module import Instruction
+from tilec.runtime.emulator import double
 from tilec.runtime.emulator.alu import Builder, mods, simple
 from tilec.runtime.emulator.numbers import FORMATS, Array, decode, encode, flush, fma32, round_to, sum_odd
 from tilec.runtime.emulator.operands import DTYPE, getter, per_thread, setter
@@ -68,18 +69,49 @@ def arithmetic(inst: Instruction, program: Program) -> Run:
     base, parts = inst.opcode.split(".")[0], mods(inst)
     type = parts[-1]
     mode = next((p for p in parts if p in _ROUNDINGS), "rn")
+    if "f32" in parts[:-1]:
+        return _mixed(base, mode, inst, program)
     function = _EXTREMES[base]["NaN" in parts] if base in _EXTREMES else _EXACT[base]
     if "xorsign" in parts:
         function = _with_xor_sign(function)
     elif "abs" in parts:
         function = _of_magnitudes(function)
     if type == "f64":
-        if mode != "rn":
-            raise fault("D404", "directed rounding of f64 is not emulated", inst)
-        return simple(function, type, inst, program)
+        function = function if mode == "rn" else double.directed(base, mode, function)
+        return simple(_coarse(function) if "approx" in parts else function, type, inst, program)
     if type == "f32" and mode == "rn":
         return simple(_adjusted(function, parts), type, inst, program)
     return _narrow(base, function, parts, mode, inst, program)
+
+
+def _coarse(function: Function) -> Function:
+    """rcp.approx and rsqrt.approx of f64: the lower word of the result is zero."""
+
+    def run(a: Array) -> Array:
+        bits = np.atleast_1d(np.asarray(function(a), np.float64)).view(np.uint64)
+        return (bits & np.uint64(0xFFFFFFFF00000000)).view(np.float64)
+
+    return run
+
+
+def _mixed(base: str, mode: str, inst: Instruction, program: Program) -> Run:
+    """add, sub and fma of f32 whose factors or first term are f16 or bf16."""
+    fmt = mods(inst)[-1]
+    narrow = len(inst.operands) - 2
+    gets = [getter(program, o, "b16", inst) for o in inst.operands[1 : 1 + narrow]]
+    put, last = (
+        setter(program, inst.operands[0], "f32", inst),
+        getter(program, inst.operands[-1], "f32", inst),
+    )
+
+    def run(s: Strand) -> None:
+        parts = [decode(np.ascontiguousarray(per_thread(s, g(s))), fmt).astype(np.float64) for g in gets]
+        term = per_thread(s, last(s)).astype(np.float64)
+        first = parts[0] if narrow == 1 else parts[0] * parts[1]
+        found = round_to(sum_odd(first, -term if base == "sub" else term), "f32", mode)
+        put(s, (np.where(np.isnan(found), 0, np.clip(found, 0, 1)) if "sat" in mods(inst) else found))
+
+    return run
 
 
 def _of_magnitudes(function: Function) -> Function:
@@ -112,12 +144,35 @@ def _narrow(base: str, function: Function, parts: list[str], mode: str, inst: In
     type = parts[-1]
     fmt = type.removesuffix("x2")
 
+    function = _for_rounding(base, mode, function)
+
     def compute(*args: Array) -> Array:
-        wide = function(*[a.astype(np.float64) for a in (map(flush, args) if "ftz" in parts else args)])
-        wide = np.maximum(wide, 0) if "relu" in parts else np.clip(wide, 0, 1) if "sat" in parts else wide
-        return round_to(wide, fmt, mode)
+        args = tuple(_flushed(a, fmt) for a in args) if "ftz" in parts else args
+        wide = function(*[a.astype(np.float64) for a in args])
+        wide = np.maximum(wide, 0) if "relu" in parts else _clamped(wide) if "sat" in parts else wide
+        found = round_to(wide, fmt, mode)
+        return _flushed(found, fmt) if "ftz" in parts else found
 
     return lanes(compute, type, inst, program)
+
+
+def _clamped(x: Array) -> Array:
+    return np.where(np.isnan(x), 0, np.clip(x, 0, 1))
+
+
+def _flushed(x: Array, fmt: str) -> Array:
+    """Subnormals of a format become zeros of the same sign."""
+    return np.where(np.abs(x) < 2.0 ** (1 - FORMATS[fmt].bias), np.copysign(x.dtype.type(0), x), x)
+
+
+def _for_rounding(base: str, mode: str, function: Function) -> Function:
+    """A float64 function whose result can be rounded once more: exact, rounded to odd, or in the
+    same direction."""
+    if mode == "rn" or base not in ("add", "sub", "div", "rcp", "sqrt"):
+        return function
+    if base in ("add", "sub"):
+        return lambda a, b: sum_odd(a, -b if base == "sub" else b)
+    return double.directed(base, mode, function)
 
 
 def lanes(compute: Function, type: str, inst: Instruction, program: Program) -> Run:
@@ -140,8 +195,13 @@ def fma(inst: Instruction, program: Program) -> Run:
     parts = mods(inst)
     type = parts[-1]
     mode = next((p for p in parts if p in _ROUNDINGS), "rn")
+    if "f32" in parts[:-1]:
+        return _mixed("fma", mode, inst, program)
+    if "oob" in parts:
+        raise fault("D404", "fma with .oob is not emulated", inst)
     if type == "f64":
-        return simple(lambda a, b, c: a * b + c, type, inst, program)
+        exact = double.fma if mode == "rn" else double.directed("fma", mode, lambda a, b, c: a * b + c)
+        return simple(exact, type, inst, program)
     if type == "f32" and mode == "rn":
         return simple(_adjusted(fma32, parts), type, inst, program)
 
@@ -165,123 +225,8 @@ def test_property(inst: Instruction, program: Program) -> Run:
     return simple(tests[mods(inst)[0]], mods(inst)[1], inst, program, result="pred")
 
 
-_FLOATS = ("f16", "bf16", "f32", "f64", "tf32")
-
-
-def convert(inst: Instruction, program: Program) -> Run:
-    """cvt in all forms that the table has."""
-    parts = mods(inst)
-    if parts[0] == "pack":
-        raise fault("D404", "cvt.pack is not emulated", inst)
-    to, source = parts[-2], parts[-1]
-    if to.endswith("x2"):
-        return _pack_pair(to, source, parts, inst, program)
-    if to not in _FLOATS and source not in _FLOATS:
-        return simple(_integer_cast(to, parts), source, inst, program, result=to)
-    if source not in _FLOATS:
-        return _from_integer(to, source, parts, inst, program)
-    return _from_float(to, source, parts, inst, program)
-
-
-def _integer_cast(to: str, parts: list[str]) -> Function:
-    dtype = DTYPE[to]
-    if "sat" not in parts:
-        return lambda a: np.asarray(a).astype(dtype)
-    info = np.iinfo(dtype)
-
-    def run(a: Array) -> Array:
-        low = max(int(info.min), int(np.iinfo(a.dtype).min))
-        high = min(int(info.max), int(np.iinfo(a.dtype).max))
-        return np.clip(a, a.dtype.type(low), a.dtype.type(high)).astype(dtype)
-
-    return run
-
-
-def _from_integer(to: str, source: str, parts: list[str], inst: Instruction, program: Program) -> Run:
-    mode = next((p for p in parts if p in _ROUNDINGS), "rn")
-    if to == "f64":
-        return simple(lambda a: a.astype(np.float64), source, inst, program, result=to)
-    if mode == "rn" and to == "f32":
-        return simple(lambda a: a.astype(np.float32), source, inst, program, result=to)
-    return simple(lambda a: _encoded(round_to(a.astype(np.float64), to, mode), to), source, inst, program,
-                  result=_bits_type(to))  # fmt: skip
-
-
-def _bits_type(fmt: str) -> str:
-    return {16: "b16", 32: "b32"}[FORMATS[fmt].bits]
-
-
-def _encoded(x: Array, fmt: str) -> Array:
-    return encode(np.asarray(x, np.float64), fmt)
-
-
-def _wide(a: Any, type: str) -> Array:
-    """float64 values of a raw or typed source."""
-    array = np.atleast_1d(np.asarray(a))
-    if type == "bf16":
-        return decode(array, "bf16").astype(np.float64)
-    return array.astype(np.float64)
-
-
-def _from_float(to: str, source: str, parts: list[str], inst: Instruction, program: Program) -> Run:
-    ftz = "ftz" in parts and source == "f32"
-    read: Function = (lambda a: _wide(flush(a), source)) if ftz else lambda a: _wide(a, source)
-    if to not in _FLOATS:
-        return simple(lambda a: _to_integer(read(a), to, parts), source, inst, program, result=to)
-    integral = next((p for p in parts if p in ("rni", "rzi", "rmi", "rpi")), None)
-    mode = next((p for p in parts if p in (*_ROUNDINGS, "rna")), "rn")
-
-    def run(a: Array) -> Array:
-        x = read(a)
-        x = _INTEGRAL[integral](x) if integral else x
-        x = np.maximum(x, 0) if "relu" in parts else np.clip(x, 0, 1) if "sat" in parts else x
-        return x if to == "f64" else _encoded(round_to(x, to, mode), to)
-
-    return simple(run, source, inst, program, result="f64" if to == "f64" else _bits_type(to))
-
-
-_INTEGRAL: dict[str, Function] = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
-
-
-def _to_integer(x: Array, to: str, parts: list[str]) -> Array:
-    """Rounded, clamped to the type's range; NaN gives 0."""
-    integral = next(p for p in parts if p in _INTEGRAL)
-    info = np.iinfo(DTYPE[to])
-    y = np.nan_to_num(_INTEGRAL[integral](x), nan=0.0, posinf=np.inf, neginf=-np.inf)
-    high, low = y >= float(info.max), y <= float(info.min)
-    out = np.where(high | low, 0, y).astype(DTYPE[to])
-    return np.where(high, info.max, np.where(low, info.min, out)).astype(DTYPE[to])
-
-
-def _pack_pair(to: str, source: str, parts: list[str], inst: Instruction, program: Program) -> Run:
-    """Two values into one register: the first source becomes the upper half."""
-    fmt = to.removesuffix("x2")
-    saturate, mode = "satfinite" in parts, "rz" if "rz" in parts else "rn"
-    out, half = ("b32", np.uint16) if FORMATS[fmt].bits == 16 else ("b16", np.uint8)
-    put = setter(program, inst.operands[0], out, inst)
-
-    def finish(s: Strand, low: Array, high: Array) -> None:
-        pair = np.stack([low, high], axis=-1).astype(np.float64)
-        pair = np.maximum(pair, 0) if "relu" in parts else pair
-        bits = encode(round_to(pair, fmt, mode, saturate), fmt).astype(half)
-        put(s, np.ascontiguousarray(bits).view(DTYPE[out])[:, 0])
-
-    if source == "f32":
-        high, low = (getter(program, o, "f32", inst) for o in inst.operands[1:3])
-        return lambda s: finish(s, per_thread(s, low(s)), per_thread(s, high(s)))
-    inner = source.removesuffix("x2")
-    raw, part = ("b32", np.uint16) if FORMATS[inner].bits == 16 else ("b16", np.uint8)
-    get = getter(program, inst.operands[1], raw, inst)
-
-    def run(s: Strand) -> None:
-        both = decode(np.ascontiguousarray(per_thread(s, get(s))).view(part), inner).reshape(-1, 2)
-        finish(s, both[:, 0], both[:, 1])
-
-    return run
-
-
 TABLE: dict[str, Builder] = {
-    "fma": fma, "cvt": convert, "testp": test_property,
+    "fma": fma, "testp": test_property,
     **dict.fromkeys(
         ("sqrt", "rcp", "rsqrt", "sin", "cos", "lg2", "ex2", "tanh", "copysign"), arithmetic
     ),

@@ -61,7 +61,9 @@ def round_to(x: Array, fmt: str, mode: str = "rn", saturate: bool = False) -> Ar
     y = _ROUND[mode](x / quantum) * quantum
     y = _overflow(x, y, f, mode, saturate)
     y = np.where(np.isfinite(x), y, x)
-    return np.clip(y, -f.largest, f.largest) if saturate else y
+    if not f.nan:
+        y = np.where(np.isnan(y), f.largest, y)
+    return np.clip(y, -f.largest, f.largest) if saturate or not f.nan else y
 
 
 def _away(x: Array) -> Array:
@@ -91,7 +93,7 @@ def _overflow(x: Array, y: Array, f: Format, mode: str, saturate: bool) -> Array
 def encode(x: Array, fmt: str) -> Array:
     """The bits (uint8, uint16, uint32) of float64 values that the format represents exactly."""
     if fmt == "f16":
-        return x.astype(np.float16).view(np.uint16)
+        return np.where(np.isnan(x), np.uint16(0x7FFF), x.astype(np.float16).view(np.uint16))
     if fmt in ("f32", "tf32"):
         return x.astype(np.float32).view(np.uint32)
     if fmt == "bf16":
@@ -176,3 +178,13 @@ def fma32(a: Array, b: Array, c: Array) -> Array:
     """The float32 nearest to the exact a * b + c."""
     product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
     return sum_odd(np.atleast_1d(product), np.atleast_1d(np.asarray(c, np.float64))).astype(np.float32)
+
+
+def unpack_units(raw: Array, bits: int) -> Array:
+    """Rows of 16-byte units whose first bytes hold 16 values of 4 or 6 bits -> a byte for each
+    value, which has it in its lowest bits."""
+    units = raw.reshape(len(raw), -1, 16)[:, :, : 2 * bits]
+    stream = np.unpackbits(np.ascontiguousarray(units), axis=2, bitorder="little")
+    weights = np.uint8(1) << np.arange(bits, dtype=np.uint8)
+    values: Array = (stream.reshape(*stream.shape[:2], 16, bits) * weights).sum(axis=3, dtype=np.uint8)
+    return values.reshape(len(raw), -1)

@@ -11,6 +11,7 @@ from tilec.ir.ptx.module import Addr, Float, Instruction, Int, Not, Operand, Reg
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.program import CLASS_DTYPE, WIDE, Program
 from tilec.runtime.emulator.report import fault
+from tilec.runtime.emulator.spaces import SHARED_WINDOW
 
 if TYPE_CHECKING:
     from tilec.runtime.emulator.strand import Strand
@@ -133,6 +134,15 @@ def address(program: Program, operand: Operand, inst: Instruction) -> Get:
         return lambda s: s.regs[row][s.sel] + offset
     small = np.uint32(operand.offset & 0xFFFFFFFF)
     return lambda s: (s.regs[row][s.sel] + small).astype(np.uint64)
+
+
+def shared_address(program: Program, operand: Operand, inst: Instruction) -> Get:
+    """An address in shared memory: generic unless the opcode names the space."""
+    where = address(program, operand, inst)
+    if ".shared" in inst.opcode:
+        return where
+    window = np.uint64(SHARED_WINDOW)
+    return lambda s: where(s) - window
 
 
 def _symbol(program: Program, base: Operand, inst: Instruction) -> int:

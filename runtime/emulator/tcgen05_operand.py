@@ -13,7 +13,7 @@ import numpy as np
 
 from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator import tensorcore
-from tilec.runtime.emulator.numbers import FORMATS, Array, decode
+from tilec.runtime.emulator.numbers import FORMATS, Array, decode, unpack_units
 from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.tcgen05_desc import Product, Shared
 
@@ -66,15 +66,6 @@ def numbers(raw: Array, type: str, k: int) -> Array:
 
 def _nibbles(raw: Array) -> Array:
     return np.stack([raw & 15, raw >> 4], axis=-1).reshape(len(raw), -1)
-
-
-def unpack_units(raw: Array, bits: int) -> Array:
-    """16-byte units whose first bytes hold 16 values of 4 or 6 bits -> a byte for each value."""
-    units = raw.reshape(len(raw), -1, 16)[:, :, : 2 * bits]
-    stream = np.unpackbits(np.ascontiguousarray(units), axis=2, bitorder="little")
-    weights = np.uint8(1) << np.arange(bits, dtype=np.uint8)
-    values: Array = (stream.reshape(*stream.shape[:2], 16, bits) * weights).sum(axis=3, dtype=np.uint8)
-    return values.reshape(len(raw), -1)
 
 
 def contained(raw: Array, bits: int) -> Array:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tilec.ir.ptx.module import Instruction, Operand, Pair, Reg, Vec
-from tilec.runtime.emulator import access
+from tilec.ir.ptx.module import Instruction, Operand, Pair, Reg
 from tilec.runtime.emulator.alu import Builder, mods
 from tilec.runtime.emulator.memory import nothing
 from tilec.runtime.emulator.numbers import Array
-from tilec.runtime.emulator.operands import DTYPE, address, getter, per_thread, setter
+from tilec.runtime.emulator.operands import DTYPE, getter, per_thread, setter
 from tilec.runtime.emulator.program import Program, Run
 from tilec.runtime.emulator.strand import Wait
 
@@ -134,7 +133,9 @@ _REDUX: dict[str, Callable[..., Array]] = {
 
 
 def redux(inst: Instruction, program: Program) -> Run:
-    operation, type = mods(inst)[1:3]
+    parts = mods(inst)
+    operation, type = parts[1], parts[-1]
+    reduce = _redux_floats(parts) if type == "f32" else _REDUX[operation]
     put = setter(program, inst.operands[0], type, inst)
     value, member = (
         getter(program, inst.operands[1], type, inst),
@@ -143,10 +144,19 @@ def redux(inst: Instruction, program: Program) -> Run:
 
     def act(s: Strand) -> None:
         values, warp = per_thread(s, value(s)), np.searchsorted(s.warps, s.threads >> 5)
-        results = [_REDUX[operation](values[warp == w]) for w in range(len(s.warps))]
+        results = [reduce(values[warp == w]) for w in range(len(s.warps))]
         put(s, np.array(results).astype(DTYPE[type])[warp])
 
     return _together(member, act)
+
+
+def _redux_floats(parts: list[str]) -> Callable[[Array], Array]:
+    """min and max of f32, of magnitudes or not; NaN counts only with .NaN."""
+    if "NaN" in parts:
+        reduce = np.minimum.reduce if "min" in parts else np.maximum.reduce
+    else:
+        reduce = np.fmin.reduce if "min" in parts else np.fmax.reduce
+    return lambda values: reduce(np.abs(values) if "abs" in parts else values)
 
 
 def elect(inst: Instruction, program: Program) -> Run:
@@ -200,67 +210,7 @@ def match(inst: Instruction, program: Program) -> Run:
     return _together(member, act)
 
 
-def _matrix_addresses(s: Strand, where: Array, count: int) -> Array:
-    """Row addresses (warps, matrices, 8): lanes 8i to 8i+7 hold those of matrix i."""
-    return where.reshape(-1, 32)[:, : 8 * count].reshape(-1, count, 8)
-
-
-def _matrix_operands(operand: Operand) -> tuple[Operand, ...]:
-    return operand.items if isinstance(operand, Vec) else (operand,)
-
-
-def ldmatrix(inst: Instruction, program: Program) -> Run:
-    """Register i of lane l: row l/4, elements 2(l%4) and +1 of matrix i; .trans: its transpose."""
-    items, turned = _matrix_operands(inst.operands[0]), "trans" in mods(inst)
-    puts = [setter(program, o, "b32", inst) for o in items]
-    where = address(program, inst.operands[1], inst)
-
-    def run(s: Strand) -> None:
-        rows = _matrix_addresses(s, where(s), len(items)).reshape(-1)
-        data = access.shared_load(s.cta, rows, 4, 4, inst)
-        threads = np.repeat(s.warps * 32, 8 * len(items))
-        s.cta.machine.observer.read(s, "shared", rows, 16, inst, threads)
-        tiles = np.ascontiguousarray(data).view(np.uint16).reshape(len(s.warps), len(items), 8, 8)
-        tiles = tiles.swapaxes(2, 3) if turned else tiles
-        packed = np.ascontiguousarray(tiles).view(np.uint32).reshape(len(s.warps), len(items), 32)
-        for i, put in enumerate(puts):
-            put(s, packed[:, i].reshape(-1))
-
-    return run
-
-
-def stmatrix(inst: Instruction, program: Program) -> Run:
-    """The inverse of ldmatrix."""
-    items, turned = _matrix_operands(inst.operands[1]), "trans" in mods(inst)
-    gets = [getter(program, o, "b32", inst) for o in items]
-    where = address(program, inst.operands[0], inst)
-
-    def run(s: Strand) -> None:
-        packed = np.stack([per_thread(s, g(s)).reshape(-1, 32) for g in gets], axis=1)
-        tiles = np.ascontiguousarray(packed).view(np.uint16).reshape(len(s.warps), len(items), 8, 8)
-        tiles = tiles.swapaxes(2, 3) if turned else tiles
-        data = np.ascontiguousarray(tiles).view(np.uint32).reshape(-1, 4)
-        rows = _matrix_addresses(s, where(s), len(items)).reshape(-1)
-        threads = np.repeat(s.warps * 32, 8 * len(items))
-        index = access.shared_index(s.cta, rows, 4, 4, inst)
-        s.cta.machine.observer.write(s, "shared", rows, 16, inst, threads)
-        s.cta.shared.view(4)[index] = data
-
-    return run
-
-
-def movmatrix(inst: Instruction, program: Program) -> Run:
-    put, get = setter(program, inst.operands[0], "b32", inst), getter(program, inst.operands[1], "b32", inst)
-
-    def run(s: Strand) -> None:
-        tiles = np.ascontiguousarray(per_thread(s, get(s))).view(np.uint16).reshape(-1, 8, 8).swapaxes(1, 2)
-        put(s, np.ascontiguousarray(tiles).view(np.uint32).reshape(-1))
-
-    return run
-
-
 TABLE: dict[str, Builder] = {
     "shfl": shfl, "vote": vote, "redux": redux, "elect": elect, "activemask": activemask, "match": match,
-    "ldmatrix": ldmatrix, "stmatrix": stmatrix, "movmatrix": movmatrix, "nanosleep": nothing,
-    "pmevent": nothing, "griddepcontrol": nothing,
+    "nanosleep": nothing, "pmevent": nothing, "griddepcontrol": nothing,
 }  # fmt: skip
