@@ -21,6 +21,7 @@ def constrain(enc: Encoding) -> None:
         reservations(enc, unit, count)
     waiting(enc)
     buffers(enc)
+    ties(enc)
     limit(enc)
     for h in enc.problem.hints:
         enc.add(f"hint {h.id}", hint(enc, h))
@@ -68,13 +69,9 @@ def dependence(enc: Encoding, e: Edge) -> None:
 
 
 def order(enc: Encoding, e: Edge, crossing: int) -> Iterator[tuple[str, list[Clause]]]:
-    """The clauses of an edge by class.
-
-    Of two ops at one cycle the first in order runs first, so an edge that points back against
-    that order takes a cycle at least: then no ring of waits can close within a cycle.
-    """
+    """The clauses of an edge by class. An op cannot precede itself, nor what it depends on."""
     src, dst, delta = enc.index[e.src], enc.index[e.dst], Sum(const=e.delta)
-    yield "dependence", list(enc.later(src, dst, max(e.d, int(src >= dst)), delta))
+    yield "dependence", list(enc.later(src, dst, max(e.d, int(src == dst)), delta))
     if src == dst:
         return
     near = enc.same(src, dst)
@@ -177,9 +174,7 @@ def ring(enc: Encoding, i: int, b: Buffer) -> None:
     depth = Sum((enc.integer(f"d{i}", 1, b.max_depth),))
     writer = enc.index[b.writer]
     for r in b.readers:
-        reader = enc.index[r.op]
-        least = max(r.rd, int(reader >= writer))
-        enc.add(f"ring {b.id}", enc.later(reader, writer, least, depth))
+        enc.add(f"ring {b.id}", enc.later(enc.index[r.op], writer, max(r.rd, 0), depth))
 
 
 def place(enc: Encoding, i: int, b: Buffer) -> None:
@@ -189,7 +184,7 @@ def place(enc: Encoding, i: int, b: Buffer) -> None:
     enc.require((enc.reaches(Sum((), (life,)), 0, -1),))
     for r in b.readers:
         reader = enc.index[r.op]
-        enc.add(f"ring {b.id}", enc.later(reader, writer, r.rd, Sum(const=1)))
+        enc.add(f"ring {b.id}", enc.later(reader, writer, max(r.rd, 0), Sum(const=1)))
         enc.add(f"life {b.id}", _lives(enc, writer, reader, r.rd, life))
 
 
@@ -207,6 +202,41 @@ def _disjoint(enc: Encoding, i: int, a: Buffer, j: int, b: Buffer) -> Iterator[C
     beside = (f"(>= (- {second} {first}) {a.size})", f"(>= (- {first} {second}) {b.size})")
     for clause in enc.apart(enc.index[a.writer], f"l{i}", enc.index[b.writer], f"l{j}"):
         yield *beside, *clause
+
+
+def ties(enc: Encoding) -> None:
+    """No ring of waits closes within one cycle of the wheel.
+
+    A wait of at least a cycle leads to a later residue. Of those that take none, and of the ops
+    of a group at one residue, which run in order of the problem, each leads to a higher rank q.
+    Where all of them follow that order, it is the rank.
+    """
+    loose = list(_without_length(enc))
+    if all(src < dst for src, dst, _ in loose):
+        return
+    ops = range(len(enc.problem.ops))
+    for v in ops:
+        enc.integer(f"q{v}", 0, len(ops))
+    for src, dst, delta in loose:
+        tokens = Sum((f"s{dst}", *delta.plus), (f"s{src}",), delta.const)
+        higher = enc.reaches(Sum((f"q{dst}",), (f"q{src}",)), 1)
+        enc.add("deadlock", [(enc.reaches(tokens, 1), enc.reaches(enc.gap(src, dst), 1), higher)])
+    for a, b in combinations(ops, 2):
+        if (near := enc.same(a, b)) != FALSE:
+            higher = enc.reaches(Sum((f"q{b}",), (f"q{a}",)), 1)
+            other = (enc.reaches(enc.gap(a, b), 1), enc.reaches(enc.gap(b, a), 1))
+            enc.add("deadlock", [(negate(near), *other, higher)])
+
+
+def _without_length(enc: Encoding) -> Iterator[tuple[int, int, Sum]]:
+    """Waits that may end in the cycle in which they begin: from, to, distance."""
+    for e in enc.problem.edges:
+        if e.d <= 0 and e.src != e.dst:
+            yield enc.index[e.src], enc.index[e.dst], Sum(const=e.delta)
+    for i, b in enumerate(enc.problem.buffers):
+        for r in b.readers:
+            if r.rd <= 0 and r.op != b.writer:
+                yield enc.index[r.op], enc.index[b.writer], Sum(const=1) if b.alloc else Sum((f"d{i}",))
 
 
 def hint(enc: Encoding, h: Hint) -> Iterator[Clause]:

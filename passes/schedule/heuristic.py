@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tilec.passes.schedule.bounds import NEVER, lower_bound
-from tilec.passes.schedule.model import Buffer, Edge, Hint, Op, Problem, Schedule, Segment
+from tilec.passes.schedule.model import Buffer, Edge, Hint, Op, Problem, Schedule
 from tilec.passes.schedule.registers import budgets, most, pressures, warps
-from tilec.passes.schedule.structure import compact, does_wait
+from tilec.passes.schedule.structure import after, compact, does_wait
+from tilec.passes.schedule.wheel import units_suffice
 
 
 def list_schedule(problem: Problem) -> Schedule | None:
@@ -118,7 +119,8 @@ class _Partial:
         return min([NEVER, *(self.times[e.dst] + e.delta * self.ii - self._length(e) for e in outs)])
 
     def _length(self, e: Edge) -> int:
-        return e.d + (self.problem.crossing(e) if self.groups[e.src] != self.groups[e.dst] else 0)
+        far = self.groups[e.src] != self.groups[e.dst]
+        return after(self.problem, e.src, e.dst, e.d + (self.problem.crossing(e) if far else 0))
 
     def candidates(self, o: Op) -> list[int]:
         """The earliest cycle, and those where something placed ends, within one interval."""
@@ -131,23 +133,11 @@ class _Partial:
         return sorted(t for t in after if t <= self.latest(o))
 
     def accepts(self, o: Op, t: int) -> bool:
-        return self._units_free(o, t) and self._undisturbed(o, t)
-
-    def _units_free(self, o: Op, t: int) -> bool:
-        """The wheel is never fuller than a unit has instances, at any start of a reservation."""
-        times = {**self.times, o.id: t}
-        for unit, count in self.problem.limits.units:
-            held = [
-                (at + s.offset, p, s)
-                for v, at in times.items()
-                for p in (self.problem.op[v],)
-                for s in p.reserve
-                if s.unit == unit
-            ]
-            touched = any(s.unit == unit for s in o.reserve)
-            if touched and any(_in_use(held, start, self.ii) > count for start, _, _ in held):
-                return False
-        return True
+        """Whether an op may issue at t, as far as units and waits go."""
+        units = {s.unit for s in o.reserve}
+        return self._undisturbed(o, t) and units_suffice(
+            self.problem, {**self.times, o.id: t}, self.ii, units
+        )
 
     def _undisturbed(self, o: Op, t: int) -> bool:
         """No op of the group is under way when one of them waits."""
@@ -161,19 +151,6 @@ class _Partial:
             if -gap % self.ii < o.cyc and does_wait(self.problem, self.groups, p):
                 return False
         return True
-
-
-def _in_use(held: list[tuple[int, Op, Segment]], at: int, ii: int) -> int:
-    """Instances held at a cycle; of opposite predicates the larger."""
-    arms: dict[str, int] = {}
-    for start, o, s in held:
-        gap = (at - start) % ii
-        if gap < s.length:
-            arms[o.predicate or ""] = arms.get(o.predicate or "", 0) + s.amount * (
-                1 + (s.length - gap - 1) // ii
-            )
-    names = {p.lstrip("!") for p in arms if p}
-    return arms.get("", 0) + sum(max(arms.get(n, 0), arms.get("!" + n, 0)) for n in names)
 
 
 def _place(problem: Problem, order: list[Op], ii: int, groups: dict[str, int]) -> dict[str, int] | None:
@@ -200,9 +177,13 @@ def _complete(problem: Problem, plan: Schedule) -> Schedule | None:
     return plan if legal else None
 
 
-def least_depth(problem: Problem, plan: Schedule, b: Buffer) -> int:
-    """The fewest slots, or as many as a hint says."""
-    read = max((plan.times[r.op] + r.rd for r in b.readers), default=0)
+def least_depth(problem: Problem, plan: Schedule, b: Buffer, ties: bool = True) -> int:
+    """The fewest slots for the times, or as many as a hint says.
+
+    ``ties``: a read that ends in the cycle of the next write is too late for it (`after`).
+    """
+    ends = [plan.times[r.op] + (after(problem, r.op, b.writer, r.rd) if ties else r.rd) for r in b.readers]
+    read = max(ends, default=0)
     least = max(1, -(-(read - plan.times[b.writer]) // plan.ii))
     wishes = [h.value for h in problem.hints if h.kind == "stages" and (not h.names or b.id in h.names)]
     return max([least, *wishes])

@@ -47,8 +47,9 @@ class Polish:
         for v, o in enumerate(self.problem.ops):
             self._first(v)
             self.fixed[o.id] = self.plan.times[o.id]
-        self._first_offsets()
-        self._finish()
+        for i in range(len(self.problem.buffers)):
+            self._first_place(i)
+        self.plan = replace(self.plan, registers=budgets(self.problem, self.plan))
 
     # Goals
 
@@ -154,19 +155,19 @@ class Polish:
         clauses = [(f"(<= s{v} {stage})",), (f"(< s{v} {stage})", f"(<= r{v} {residue})")]
         return self.query.assume(f"ut{v}_{time}", clauses)
 
-    def _first_offsets(self) -> None:
-        """The least place of each buffer in turn; depths follow from the times."""
-        for i, b in enumerate(self.problem.buffers):
-            if not b.alloc:
-                continue
-            while self.plan.offsets[b.id]:
-                slot = self.plan.offsets[b.id] // b.align
-                found = self.query.ask([self.query.assume(f"uo{i}_{slot}", [(f"(< o{i} {slot})",)])])
-                if not isinstance(found, Schedule):
-                    self.proven = self.proven and found == "unsat"
-                    break
-                self._take(found)
-            self.query.encoding.require((f"(= o{i} {self.plan.offsets[b.id] // b.align})",))
+    def _first_place(self, i: int) -> None:
+        """The least depth or offset of a buffer."""
+        b, enc = self.problem.buffers[i], self.query.encoding
+        name, step = (f"o{i}", b.align) if b.alloc else (f"d{i}", 1)
+        low = 0 if b.alloc else least_depth(self.problem, self.plan, b, ties=False)
+        while (now := self._place(i) // step) > low:
+            if not self._improves(self.query.assume(f"up{i}_{now}", [(f"(< {name} {now})",)])):
+                break
+        enc.require((f"(= {name} {self._place(i) // step})",))
+
+    def _place(self, i: int) -> int:
+        b = self.problem.buffers[i]
+        return self.plan.offsets[b.id] if b.alloc else self.plan.depths[b.id]
 
     # Plans
 
@@ -188,11 +189,8 @@ class Polish:
     def _shallow(self, plan: Schedule) -> Schedule:
         """With the least depths for its times."""
         rings = [b for b in self.problem.buffers if not b.alloc]
-        return replace(plan, depths={b.id: least_depth(self.problem, plan, b) for b in rings})
-
-    def _finish(self) -> None:
-        plan = self._shallow(self.plan)
-        self.plan = replace(plan, registers=budgets(self.problem, plan))
+        least = {b.id: min(plan.depths[b.id], least_depth(self.problem, plan, b)) for b in rings}
+        return replace(plan, depths=least)
 
 
 def polish(

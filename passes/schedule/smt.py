@@ -63,13 +63,15 @@ class Session:
     they do not depend on the machine.
     """
 
-    def __init__(self, rlimit: int, seed: int = 0) -> None:
+    seed = 0
+
+    def __init__(self, rlimit: int) -> None:
         import z3
 
         self.z3, self.rlimit, self.work = z3, rlimit, 0
         self.context = z3.Context()
         self.solver: Any = z3.SimpleSolver(ctx=self.context)
-        self.solver.set("random_seed", seed)
+        self.solver.set("random_seed", self.seed)
         self.known: dict[str, Any] = {}
         self.texts: list[str] = []
 
@@ -115,5 +117,5 @@ class Session:
         return self.known[name]
 
 
-INTEGERS = "Irsdolbx"
+INTEGERS = "Irsdolbxq"
 """First letters of integer variables; Booleans start with others."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tilec.passes.schedule.model import Buffer, Op, Problem, Schedule, exclusive, waits
 from tilec.passes.schedule.registers import budgets
+from tilec.passes.schedule.wheel import Held, held, units_suffice
 
 
 class Arc(NamedTuple):
@@ -26,12 +27,7 @@ class Arc(NamedTuple):
 
 
 def compact(problem: Problem, plan: Schedule, low: int) -> Schedule:
-    """The plan with its interval as small as its structure allows, but not below ``low``.
-
-    Plans with a unit of several instances, or of several reservations an op, stay as they are.
-    """
-    if not all(_simple(problem, unit) for unit, _ in problem.limits.units):
-        return plan
+    """The plan with its interval as small as its structure allows, but not below ``low``."""
     arcs = list(decided(problem, plan))
     best = plan
     while low < best.ii:
@@ -47,7 +43,7 @@ def compact(problem: Problem, plan: Schedule, low: int) -> Schedule:
 def least_times(
     problem: Problem, arcs: list[Arc], ii: int, fixed: dict[str, int] | None = None
 ) -> dict[str, int] | None:
-    """The least issue times >= 0 that satisfy the arcs, None if a cycle or a fixed time forbids them."""
+    """The least times >= 0 that satisfy the arcs, None if a cycle, a fixed time or a unit forbids them."""
     fixed = fixed or {}
     times = {o.id: fixed.get(o.id, 0) for o in problem.ops}
     lengths = [(a.src, a.dst, a.d - a.delta * ii) for a in arcs]
@@ -59,7 +55,7 @@ def least_times(
                     return None
                 times[dst], moved = times[src] + length, True
         if not moved:
-            return times
+            return times if units_suffice(problem, times, ii) else None
     return None
 
 
@@ -67,23 +63,39 @@ def decided(problem: Problem, plan: Schedule) -> Iterator[Arc]:
     """All that must stay true for the plan's groups, orders, depths and live values to stay legal."""
     for e in problem.edges:
         far = plan.groups[e.src] != plan.groups[e.dst]
-        yield Arc(e.src, e.dst, e.d + (problem.crossing(e) if far else 0), e.delta)
+        d = e.d + (problem.crossing(e) if far else 0)
+        yield Arc(e.src, e.dst, after(problem, e.src, e.dst, d), e.delta)
     for unit, _ in problem.limits.units:
-        users = [o for o in problem.ops if any(s.unit == unit and s.length for s in o.reserve)]
-        for a, b in combinations(users, 2):
-            if not exclusive(a, b):
-                yield from _in_order(plan, a.id, b.id, _held(a, unit), _held(b, unit))
+        for one, other in combinations(held(problem, plan.times, unit), 2):
+            yield from _reserved(plan, one, other)
     for v in problem.ops:
         if does_wait(problem, plan.groups, v):
             for o in problem.ops:
                 if o.id != v.id and o.cyc and plan.groups[o.id] == plan.groups[v.id]:
                     yield from _in_order(plan, o.id, v.id, o.cyc, 1)
     for b in problem.buffers:
-        yield from (Arc(r.op, b.writer, r.rd, plan.depths.get(b.id, 1)) for r in b.readers)
+        depth = plan.depths.get(b.id, 1)
+        yield from (Arc(r.op, b.writer, after(problem, r.op, b.writer, r.rd), depth) for r in b.readers)
     for one, other in combinations([b for b in problem.buffers if b.alloc], 2):
         if one.mem == other.mem and _overlap(plan, one, other):
             yield from _one_after_other(plan, one, other)
     yield from _live(problem, plan)
+
+
+def after(problem: Problem, src: str, dst: str, d: int) -> int:
+    """At least d, and at least 1 against the order of ops: then no ring of waits closes within a cycle."""
+    ids = list(problem.op)
+    return max(d, int(ids.index(src) >= ids.index(dst)))
+
+
+def _reserved(plan: Schedule, one: Held, other: Held) -> Iterator[Arc]:
+    """Reservations that do not meet keep their order; those that do are checked afterwards."""
+    (start, a, x), (then, b, y) = one, other
+    gap = (then - start) % plan.ii
+    if a is not b and gap >= x.length and plan.ii - gap >= y.length and not exclusive(a, b):
+        windows = (then - start) // plan.ii
+        yield Arc(a.id, b.id, x.length + x.offset - y.offset, -windows)
+        yield Arc(b.id, a.id, y.length + y.offset - x.offset, windows + 1)
 
 
 def does_wait(problem: Problem, groups: dict[str, int], v: Op) -> bool:
@@ -93,17 +105,6 @@ def does_wait(problem: Problem, groups: dict[str, int], v: Op) -> bool:
         return True
     rings = [b for b in problem.buffers if b.writer == v.id and not b.alloc]
     return not v.stream and any(groups[r.op] != group for b in rings for r in b.readers)
-
-
-def _simple(problem: Problem, unit: str) -> bool:
-    held = [s for o in problem.ops for s in o.reserve if s.unit == unit and s.length]
-    users = [o for o in problem.ops if any(s.unit == unit and s.length for s in o.reserve)]
-    one = dict(problem.limits.units)[unit] == 1 and len(held) == len(users)
-    return one and len({s.offset for s in held}) <= 1
-
-
-def _held(o: Op, unit: str) -> int:
-    return sum(s.length for s in o.reserve if s.unit == unit)
 
 
 def _in_order(plan: Schedule, a: str, b: str, la: int, lb: int) -> Iterator[Arc]:
