@@ -12,7 +12,6 @@ from tilec.passes.canonicalize import canonicalize
 from tilec.passes.layouts import assign_layouts
 from tilec.passes.make_async import make_async
 from tilec.passes.schedule.apply import WARPGROUP, refused, specialize, unspecialized
-from tilec.passes.schedule.checker import check
 from tilec.passes.schedule.distribute import compute_warps
 from tilec.passes.schedule.joint import KernelPlan, plan_kernel
 from tilec.passes.schedule.machines import MACHINES, Machine
@@ -122,8 +121,6 @@ def _fitted(choice: Choice, machine: Machine, options: Options) -> tuple[KernelP
 def _planned(choice: Choice, machine: Machine, options: Options, scratch: int) -> tuple[KernelPlan, Kernel]:
     aref, warps, parts = choice
     plan = plan_kernel(aref, machine, warps=warps, parts=parts, stages=options.stages, scratch=scratch)
-    for loop, answer in zip(plan.loops, plan.answers, strict=True):
-        check(loop.problem, answer)
     return plan, _verified(canonicalize(specialize(plan)))
 
 

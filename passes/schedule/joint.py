@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tilec.ir.core import Kernel, Op
+from tilec.ir.errors import InternalError
+from tilec.passes.schedule.checker import violations
 from tilec.passes.schedule.extract import LoopProblem, Wishes, loop_problem, ring_loops
 from tilec.passes.schedule.follow import Place, places
 from tilec.passes.schedule.machines import Machine
@@ -73,6 +75,8 @@ def plan_kernel(
             depths.update(answers[-1].schedule.depths)
     depths = with_spares(found, depths, limit, machine.max_depth)
     answers = [_deepened(a, depths) for a in answers]
+    for solved, answer in zip(loops, answers, strict=True):
+        check(solved.problem, answer)
     count = max((len(compute_groups(a.schedule)) for a in answers if a.schedule), default=1)
     return KernelPlan(
         kernel,
@@ -83,6 +87,18 @@ def plan_kernel(
         depths,
         _places(tuple(zip(loops, answers, strict=True))),
     )
+
+
+def check(problem: Problem, answer: Answer) -> None:
+    """InternalError X301 with all faults if an answer's plan or its claim is wrong."""
+    plan = answer.schedule
+    faults = [] if plan is None else list(violations(problem, plan))
+    if plan is not None and answer.bound.value > plan.ii:
+        faults.append(f"[bound] {answer.bound.value} is above the interval {plan.ii}")
+    if answer.status == "optimal" and (plan is None or answer.bound.value != plan.ii):
+        faults.append("[bound] called optimal, but the bound is not the interval")
+    if faults:
+        raise InternalError("X301", f"{problem.name}: wrong schedule: " + "; ".join(faults))
 
 
 @lru_cache(maxsize=256)
