@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tilec.passes.schedule.loops.backward import fa3_backward
+from tilec.passes.schedule.loops.backward_fa4 import fa4_backward
 from tilec.passes.schedule.loops.forward import fa3_forward, fa4_forward
 from tilec.passes.schedule.loops.graphs import attention_graph, toy
 from tilec.passes.schedule.loops.products import dual_gemm, gemm
@@ -19,6 +20,7 @@ __all__ = [
     "dual_gemm",
     "fa3_backward",
     "fa3_forward",
+    "fa4_backward",
     "fa4_forward",
     "gallery",
     "gemm",
@@ -44,6 +46,7 @@ gallery: dict[str, Callable[[], Problem]] = {
     "fa3-backward": fa3_backward,
     "fa3-backward-80": lambda: fa3_backward(rows=80),
     "fa3-backward-96": lambda: fa3_backward(rows=96),
+    "fa4-backward": fa4_backward,
     "graph-22": attention_graph,
     "graph-40": lambda: attention_graph(2),
     "graph-58": lambda: attention_graph(3),

@@ -36,6 +36,7 @@ def edge(pair: str, d: int, delta: int = 0, *, mem: Memory = "reg", rd: int = 0,
 
 
 def limits(name: str, units: str, smem: int = 0, tmem: int = 0, reg_limit: int = 240) -> Limits:
-    """One instance of each unit."""
-    each = tuple((unit, 1) for unit in units.split())
+    """One instance of each unit, or as many as "UNIT:count" says."""
+    pairs = (unit.partition(":") for unit in units.split())
+    each = tuple((unit, int(count or 1)) for unit, _, count in pairs)
     return Limits(each, smem, tmem, reg_limit, name=name)
