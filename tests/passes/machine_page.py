@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tilec.passes.schedule.calibrate import judged
 from tilec.passes.schedule.calibrate_rows import Row, predicted
 from tilec.passes.schedule.loops import gallery
+from tilec.passes.schedule.normalize import normalized
 from tilec.passes.schedule.search import solve
 from tilec.passes.schedule.simulate import simulate
 from tilec.passes.schedule.simulate_free import Arbiter
@@ -60,3 +61,16 @@ def bias_table(rows: Sequence[Row]) -> str:
             means = (sum(e) / len(e) for e in (errors[impl, causal, d] for d in (64, 128, 256)))
             lines.append(f"| {impl}{mask} | " + " | ".join(f"{m:+.0f}" for m in means) + " |")
     return "\n".join(lines)
+
+
+def normal_line(name: str) -> str:
+    """Intervals with raw and normalised costs, and how the normalised plan runs at raw costs."""
+    problem = gallery[name]()
+    found = normalized(problem)
+    raw, small = solve(problem, polish=False).schedule, solve(found.problem).schedule
+    assert raw is not None and small is not None
+    back = simulate(problem, small, 96).ii
+    assert back is not None
+    scaled = float(small.ii / found.scale)
+    change = f"{100 * scaled / raw.ii - 100:+.1f}"
+    return f"| {name} | {raw.ii} | {small.ii} | {scaled:.0f} | {change} | {float(back):.5g} |"
