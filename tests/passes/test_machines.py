@@ -154,7 +154,7 @@ def test_of_two_branches_the_dearer_one_counts() -> None:
 def test_a_program_keeps_memory_for_other_ends() -> None:
     assert limits(H100).smem == 232448 - 2048 and limits(H100, smem=1000).smem == 232448 - 3048
     assert limits(B200, tmem=128).tmem == 384 and limits(A100, smem=10**6).smem == 0
-    assert limits(H100).units == H100.units
+    assert dict(limits(H100).units) == dict(H100.units)
 
 
 TOY = Machine(
