@@ -41,22 +41,23 @@ def pipeline_loop(loop: Op, plan: LoopPlan) -> list[Op] | str:
 
 
 def _prepare(loop: Op, plan: LoopPlan, rotate: bool = True) -> tuple[Body, Step] | str:
-    """The body and its step: of all places to begin a step at, the one that lets most run beside
-    products, which need not be waited for then because a step ends; of these, that which carries least."""
+    """The body and its step: of all places to begin a step at, and with or without products that run
+    on into the next one, what lets most run beside products; of these, what carries least."""
     if set(plan.order) != set(plan.stage) or len(plan.order) != len(plan.stage):
         return f"{where(loop)}: the plan's order and its stages are of different ops"
     reason = why_not_a_body(loop, plan.stage)
     if reason is not None:
         return reason
     body = body_of(loop, plan.order)
-    found = [_step(body, p) for p in (rotations(plan) if rotate else (plan,))]
+    plans = rotations(plan) if rotate else (plan,)
+    found = [_step(body, p, across) for p in plans for across in (True, False)]
     steps = [s for s in found if isinstance(s, Step)]
     return (body, max(steps, key=lambda s: s.merit)) if steps else str(found[0])
 
 
-def _step(body: Body, plan: LoopPlan) -> Step | str:
+def _step(body: Body, plan: LoopPlan, across: bool) -> Step | str:
     line = line_of(body, plan)
-    return why_not_in_order(body, line) or step_of(body, line, plan)
+    return why_not_in_order(body, line) or step_of(body, line, plan, across)
 
 
 def _single(body: Body, step: Step) -> list[Op]:

@@ -56,6 +56,17 @@ class Step:
     def products(self) -> list[Item]:
         return [i for i in self.items if i.kind == "op" and is_product(i.op)]
 
+    @cached_property
+    def emptying(self) -> Item | None:
+        """The wait of the kernel for all products: the first whose value is read, if some run across steps.
+
+        ptxas (13.5) loses count in a loop in which some product always runs: it takes any read of
+        an accumulator there for one of a running product, and serializes them all (C7514).
+        """
+        issued = {p.op: p.stage for p in self.products}
+        across = any(w.stage > issued[w.op] for w in self.of("wait"))
+        return next((w for w in self.of("wait") if across and w.access is not None), None)
+
     def of(self, kind: Kind) -> list[Item]:
         return [i for i in self.items if i.kind == kind]
 
@@ -85,6 +96,8 @@ class Step:
         Where fewer iterations came before, fewer products were issued: the count is that of
         the first time that the product is there at all, so it is never too large.
         """
+        if wait is self.emptying and offset == 0 and not leaving:
+            return 0
         own = next(p for p in self.products if p.op is wait.op)
         age = wait.stage + offset
         oldest = max(self.stages - 1, age)
@@ -133,10 +146,11 @@ class _Slots:
         return (*items, *sorted(self.before.get(None, []), key=lambda i: RANK[i.kind]))
 
 
-def step_of(body: Body, line: Line, plan: LoopPlan) -> Step | str:
-    """The step with its waits as late, and its gets too, as their readers allow."""
+def step_of(body: Body, line: Line, plan: LoopPlan, across: bool) -> Step | str:
+    """The step with waits and gets as late as their readers allow; ``across`` as in `wait_of`."""
     slots = _Slots()
-    waits = {op: wait_of(body, line, op, plan.in_flight.get(op, 1)) for op in line.order if is_product(op)}
+    products = [op for op in line.order if is_product(op)]
+    waits = {op: wait_of(body, line, op, plan.in_flight.get(op, 1), across) for op in products}
     for product, (spot, access) in waits.items():
         _put(slots, spot, Item("wait", spot.stage, product, access))
     reason = _place_rings(body, line, {p: spot for p, (spot, _) in waits.items()}, slots)

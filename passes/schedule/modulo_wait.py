@@ -25,11 +25,12 @@ class Spot:
         return self.stage, place, self.after
 
 
-def wait_of(body: Body, line: Line, product: Op, in_flight: int) -> tuple[Spot, Access | None]:
+def wait_of(body: Body, line: Line, product: Op, in_flight: int, across: bool) -> tuple[Spot, Access | None]:
     """When to wait for a product, and which value the wait passes on.
 
-    Before the first reader of its result, if that is in the same step, or in the next one
-    and the next product's registers are not needed before. Else at the end of its step.
+    Before the first reader of its result, if that is in the same step, or (if ``across``) in
+    the next one and the next product's registers are not needed before. Else at the end of
+    its step.
     A product that only feeds another's accumulator is not waited for on that account:
     what counts is that its operands are free, ``in_flight`` instances later.
     """
@@ -48,7 +49,7 @@ def wait_of(body: Body, line: Line, product: Op, in_flight: int) -> tuple[Spot, 
     if first[0] == stage:
         return spot, own
     names = {leaf.param for _, _, leaf in users}
-    if max(times) > again or not _in_memory(product):
+    if not across or max(times) > again or not _in_memory(product):
         return end
     if first[0] < line.stages:
         return spot, own
