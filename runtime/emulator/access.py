@@ -15,6 +15,7 @@ from tilec.runtime.emulator.spaces import (
     PARAM_WINDOW,
     RANK_SHIFT,
     SHARED_WINDOW,
+    WINDOW_SIZE,
     require_aligned,
     typed_index,
 )
@@ -145,11 +146,12 @@ def _load_param(s: Strand, address: Array, size: int, count: int, inst: Instruct
 
 
 def ranks(s: Strand, address: Array, inst: Instruction) -> list[tuple[Cta, Array | None, Array]]:
-    """(CTA, mask or None for all, offsets) for shared addresses that may name cluster ranks."""
+    """(CTA, mask or None for all, offsets) for shared addresses, by the ranks they name."""
     rank = address >> np.uint64(RANK_SHIFT)
-    if not rank.any():
-        return [(s.cta, None, address)]
-    offset = address & np.uint64((1 << RANK_SHIFT) - 1)
+    offset = address & np.uint64(WINDOW_SIZE - 1)
+    first = int(rank[0])
+    if (rank == first).all():
+        return [(s.cta if first == s.cta.rank else s.cta.peer(int(address[0]), inst)[0], None, offset)]
     out: list[tuple[Cta, Array | None, Array]] = []
     for r in np.unique(rank):
         mask = rank == r
@@ -161,7 +163,7 @@ def ranks(s: Strand, address: Array, inst: Instruction) -> list[tuple[Cta, Array
 def _by_rank_load(s: Strand, address: Array, size: int, count: int, inst: Instruction) -> Array:
     parts = ranks(s, address, inst)
     if parts[0][1] is None:
-        return shared_load(s.cta, parts[0][2], size, count, inst)
+        return shared_load(parts[0][0], parts[0][2], size, count, inst)
     out = np.zeros((s.n,) if count == 1 else (s.n, count), np.dtype(f"u{size}"))
     for cta, mask, offset in parts:
         out[mask] = shared_load(cta, offset, size, count, inst)

@@ -21,6 +21,7 @@ from tilec.runtime.emulator.spaces import (
     RANK_SHIFT,
     SHARED_WINDOW,
     WINDOW,
+    WINDOW_SIZE,
 )
 from tilec.runtime.emulator.strand import Wait
 from tilec.runtime.emulator.warp import missing
@@ -236,15 +237,20 @@ def mapa(inst: Instruction, program: Program) -> Run:
     base = np.uint64(SHARED_WINDOW if generic else 0)
 
     def run(s: Strand) -> None:
-        offset = (per_thread(s, a(s)).astype(np.uint64) - base) & np.uint64((1 << RANK_SHIFT) - 1)
-        place = (
-            offset
-            + ((per_thread(s, rank(s)).astype(np.uint64) + np.uint64(1)) << np.uint64(RANK_SHIFT))
-            + base
-        )
+        offset = (per_thread(s, a(s)).astype(np.uint64) - base) & np.uint64(WINDOW_SIZE - 1)
+        place = offset + (per_thread(s, rank(s)).astype(np.uint64) << np.uint64(RANK_SHIFT)) + base
         put(s, place.astype(np.dtype(f"u{4 if type == 'u32' else 8}")))
 
     return run
+
+
+def getctarank(inst: Instruction, program: Program) -> Run:
+    """The rank in the cluster that a shared address names."""
+    type = mods(inst)[-1]
+    base = np.uint64(0 if "shared::cluster" in mods(inst) else SHARED_WINDOW)
+    put, a = setter(program, inst.operands[0], "u32", inst), getter(program, inst.operands[1], type, inst)
+    shift = np.uint64(RANK_SHIFT)
+    return lambda s: put(s, ((per_thread(s, a(s)).astype(np.uint64) - base) >> shift).astype(np.uint32))
 
 
 def isspacep(inst: Instruction, program: Program) -> Run:
@@ -259,5 +265,5 @@ def isspacep(inst: Instruction, program: Program) -> Run:
 
 TABLE: dict[str, Builder] = {
     "bar": barrier, "barrier": barrier, "fence": fence, "membar": fence, "setmaxnreg": setmaxnreg,
-    "mapa": mapa, "isspacep": isspacep, "createpolicy": lambda inst, program: lambda s: None,
+    "mapa": mapa, "getctarank": getctarank, "isspacep": isspacep,
 }  # fmt: skip

@@ -14,7 +14,7 @@ from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.observe import UNWATCHED, Watch
 from tilec.runtime.emulator.program import CLASS_DTYPE, Program
 from tilec.runtime.emulator.report import Report, fault
-from tilec.runtime.emulator.spaces import RANK_SHIFT, SharedMemory
+from tilec.runtime.emulator.spaces import RANK_SHIFT, WINDOW_SIZE, SharedMemory
 from tilec.runtime.emulator.strand import Strand
 from tilec.runtime.emulator.tmem import TensorMemory
 
@@ -91,6 +91,7 @@ class Cta:
         self.program = machine.program
         self.ctaid = ctaid
         self.rank = rank
+        self.window = rank << RANK_SHIFT
         self.size = int(np.prod(machine.block))
         self.regs, self.files, self.rows = _register_file(machine.program, self.size)
         self.shared = SharedMemory(machine.smem)
@@ -128,13 +129,20 @@ class Cta:
         self.machine.flight.issue(op)
 
     def peer(self, address: int, inst: Instruction) -> tuple[Cta, int]:
-        """The CTA and offset of a shared address, which may name a rank of the cluster."""
+        """The CTA and offset of a shared address: its upper bits are the rank in the cluster."""
         rank = address >> RANK_SHIFT
-        if rank == 0:
-            return self, address
-        if rank > len(self.machine.cluster_ctas):
+        if rank >= len(self.machine.cluster_ctas):
             raise fault("D410", f"shared address {address:#x} lies in no CTA of the cluster", inst)
-        return self.machine.cluster_ctas[rank - 1], address & ((1 << RANK_SHIFT) - 1)
+        return self.machine.cluster_ctas[rank], address & (WINDOW_SIZE - 1)
+
+    def own(self, address: Array, inst: Instruction) -> Array:
+        """Offsets of shared addresses that must be in this CTA."""
+        offset = address - np.uint64(self.window)
+        if (offset >= WINDOW_SIZE).any():
+            bad = int(address[offset >= WINDOW_SIZE][0])
+            raise fault("D410", f"shared address {bad:#x} is not in the CTA itself", inst)
+        result: Array = offset
+        return result
 
 
 def _register_file(program: Program, threads: int) -> tuple[list[Array], dict[str, Array], list[int]]:

@@ -111,7 +111,7 @@ def ldmatrix(inst: Instruction, program: Program) -> Run:
 
     def run(s: Strand) -> None:
         rows, threads = _rows(s, where(s), shape, len(puts))
-        data = access.shared_load(s.cta, rows, 4, 4, inst)
+        data = access.shared_load(s.cta, s.cta.own(rows, inst), 4, 4, inst)
         s.cta.machine.observer.read(s, "shared", rows, 16, inst, threads)
         raw = np.ascontiguousarray(data).view(np.uint8)
         raw = unpack_units(raw, bits) if bits else raw
@@ -134,7 +134,7 @@ def stmatrix(inst: Instruction, program: Program) -> Run:
         words = np.stack([per_thread(s, g(s)).reshape(-1, 32) for g in gets], axis=1)
         data = back(words[:, :, None]).reshape(-1, 16)
         rows, threads = _rows(s, where(s), shape, len(gets))
-        index = access.shared_index(s.cta, rows, 4, 4, inst)
+        index = access.shared_index(s.cta, s.cta.own(rows, inst), 4, 4, inst)
         s.cta.machine.observer.write(s, "shared", rows, 16, inst, threads)
         s.cta.shared.view(4)[index] = np.ascontiguousarray(data).view(np.uint32)
 

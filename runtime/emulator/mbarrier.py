@@ -11,7 +11,7 @@ from tilec.runtime.emulator.alu import Builder, mods
 from tilec.runtime.emulator.cta import MBarrier
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.observe import Release
-from tilec.runtime.emulator.operands import Put, address, getter, per_thread, setter
+from tilec.runtime.emulator.operands import Put, getter, per_thread, setter, shared_address
 from tilec.runtime.emulator.program import Program, Run
 from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.strand import SPIN, Wait
@@ -75,10 +75,15 @@ def mbarrier(inst: Instruction, program: Program) -> Run:
 
 
 def _init(inst: Instruction, program: Program) -> Run:
-    where, count = address(program, inst.operands[0], inst), getter(program, inst.operands[1], "u32", inst)
+    where, count = (
+        shared_address(program, inst.operands[0], inst),
+        getter(program, inst.operands[1], "u32", inst),
+    )
 
     def run(s: Strand) -> None:
-        for thread, place, n in zip(s.threads, where(s), per_thread(s, count(s)), strict=True):
+        for thread, place, n in zip(
+            s.threads, s.cta.own(where(s), inst), per_thread(s, count(s)), strict=True
+        ):
             offset = int(place)
             if offset % 8:
                 raise fault("D411", f"the mbarrier address {offset:#x} is not a multiple of 8", inst)
@@ -94,12 +99,12 @@ def _init(inst: Instruction, program: Program) -> Run:
 
 
 def _inval(inst: Instruction, program: Program) -> Run:
-    where = address(program, inst.operands[0], inst)
+    where = shared_address(program, inst.operands[0], inst)
 
     def run(s: Strand) -> None:
-        for place in where(s):
+        for place, offset in zip(where(s), s.cta.own(where(s), inst), strict=True):
             barrier_at(s.cta, int(place), inst).watch.invalidate(s, inst)
-            del s.cta.mbarriers[int(place)]
+            del s.cta.mbarriers[int(offset)]
 
     return run
 
@@ -121,7 +126,7 @@ def _runs(s: Strand, places: Array, values: Array) -> list[tuple[int, int, int, 
 def _arrive(inst: Instruction, program: Program) -> Run:
     parts = mods(inst)
     put = setter(program, inst.operands[0], "b64", inst)
-    where = address(program, inst.operands[1], inst)
+    where = shared_address(program, inst.operands[1], inst)
     value = (
         getter(program, inst.operands[2], "u32", inst) if len(inst.operands) > 2 else lambda s: np.uint32(1)
     )
@@ -148,7 +153,10 @@ def _arrive(inst: Instruction, program: Program) -> Run:
 
 
 def _transactions(inst: Instruction, program: Program) -> Run:
-    where, size = address(program, inst.operands[0], inst), getter(program, inst.operands[1], "u32", inst)
+    where, size = (
+        shared_address(program, inst.operands[0], inst),
+        getter(program, inst.operands[1], "u32", inst),
+    )
     completes = mods(inst)[0] == "complete_tx"
 
     def run(s: Strand) -> None:
@@ -168,7 +176,10 @@ def _wait(inst: Instruction, program: Program) -> Run:
     and then returns false, as the device may after its time limit."""
     parts = mods(inst)
     blocks, parity = parts[0] == "try_wait", "parity" in parts
-    put, where = setter(program, inst.operands[0], "pred", inst), address(program, inst.operands[1], inst)
+    put, where = (
+        setter(program, inst.operands[0], "pred", inst),
+        shared_address(program, inst.operands[1], inst),
+    )
     value = getter(program, inst.operands[2], "b32" if parity else "b64", inst)
 
     def over(barrier: MBarrier, wanted: int) -> bool:

@@ -12,7 +12,7 @@ from tilec.runtime.emulator import access
 from tilec.runtime.emulator.alu import Builder, mods
 from tilec.runtime.emulator.asyncops import AsyncOp
 from tilec.runtime.emulator.numbers import Array, decode, encode, round_to
-from tilec.runtime.emulator.operands import DTYPE, address, getter, per_thread, setter
+from tilec.runtime.emulator.operands import DTYPE, address, getter, per_thread, setter, shared_address
 from tilec.runtime.emulator.program import Program, Run
 from tilec.runtime.emulator.report import fault
 
@@ -226,10 +226,11 @@ def _copy(inst: Instruction, program: Program) -> Run:
 
     def run(s: Strand) -> None:
         places = to(s)
-        s.cta.shared.require(places, size, inst)
+        offsets = s.cta.own(places, inst)
+        s.cta.shared.require(offsets, size, inst)
         if (places % np.uint64(size)).any() or (source(s) % np.uint64(size)).any():
             raise fault("D411", f"cp.async needs addresses that are multiples of {size}", inst)
-        copy = Copy(s, places, source(s), size, np.minimum(per_thread(s, used(s)), size), inst)
+        copy = Copy(s, offsets, source(s), size, np.minimum(per_thread(s, used(s)), size), inst)
         s.cta.machine.observer.cp_async(s, places, copy.source, size, copy.used, inst)
         if s.cta.machine.mode == "eager":
             copy.act(np.ones(s.n, bool))
@@ -262,7 +263,7 @@ def finish_copies(cta: Cta, threads: Array, limit: Array) -> None:
 def _copies_arrive(inst: Instruction, program: Program) -> Run:
     from tilec.runtime.emulator.mbarrier import arrive, barrier_at
 
-    where, counted = address(program, inst.operands[0], inst), "noinc" not in mods(inst)
+    where, counted = shared_address(program, inst.operands[0], inst), "noinc" not in mods(inst)
 
     def run(s: Strand) -> None:
         places = where(s)
@@ -287,6 +288,8 @@ def nothing(inst: Instruction, program: Program) -> Run:
 
 
 TABLE: dict[str, Builder] = {
-    "ld": ld, "st": st, "atom": atomic, "red": atomic, "prefetch": nothing, "prefetchu": nothing,
-    "discard": nothing,
+    "ld": ld, "ldu": ld, "st": st, "atom": atomic, "red": atomic,
+    **dict.fromkeys(
+        ("prefetch", "prefetchu", "discard", "applypriority", "createpolicy"), nothing
+    ),
 }  # fmt: skip

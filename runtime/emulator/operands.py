@@ -29,6 +29,9 @@ NUMPY: dict[str, Any] = {
 DTYPE = {name: np.dtype(dtype) for name, dtype in NUMPY.items()}
 
 
+_ADDRESSES = (np.uint64, np.int64, np.uint32, np.int32)
+
+
 def getter(program: Program, operand: Operand, type: str, inst: Instruction) -> Get:
     """Reads an operand as an array (or scalar) of the numpy dtype of a PTX type. A register
     wider than the type gives its low bits."""
@@ -42,9 +45,19 @@ def getter(program: Program, operand: Operand, type: str, inst: Instruction) -> 
         row = program.register(operand.reg, inst)
         return lambda s: ~s.regs[row][s.sel]
     if isinstance(operand, Sym) and not program.is_register(operand):
-        address = DTYPE[type].type(symbol_address(program, operand, inst))
-        return lambda s: address
+        return _symbol_getter(program, operand, DTYPE[type].type, inst)
     return _register_getter(program, operand, type, inst)
+
+
+def _symbol_getter(program: Program, sym: Sym, to: Any, inst: Instruction) -> Get:
+    """The address of a variable. Those of shared memory differ among the CTAs of a cluster."""
+    if to not in _ADDRESSES:
+        raise fault("D403", f"{sym.name} is an address, which this operand cannot be", inst)
+    place = symbol_address(program, sym, inst)
+    if program.addresses[sym.name][0] == "shared":
+        return lambda s: to(s.cta.window + place)
+    fixed = to(place & (2**64 - 1 if to in _ADDRESSES[:2] else 2**32 - 1))
+    return lambda s: fixed
 
 
 def _register_getter(program: Program, operand: Operand, type: str, inst: Instruction) -> Get:
@@ -127,8 +140,10 @@ def address(program: Program, operand: Operand, inst: Instruction) -> Get:
         fixed = np.uint64(operand.base.value) + offset
         return lambda s: np.full(s.n, fixed)
     if not program.is_register(operand.base):
-        place = np.uint64((_symbol(program, operand.base, inst) + operand.offset) & (2**64 - 1))
-        return lambda s: np.full(s.n, place)
+        base = operand.base
+        sym = Sym(base.name, (base.offset if isinstance(base, Sym) else 0) + operand.offset)
+        get = _symbol_getter(program, sym, np.uint64, inst)
+        return lambda s: np.full(s.n, get(s))
     row = program.register(operand.base, inst)
     if program.classes[row] == "b64":
         return lambda s: s.regs[row][s.sel] + offset
@@ -143,12 +158,6 @@ def shared_address(program: Program, operand: Operand, inst: Instruction) -> Get
         return where
     window = np.uint64(SHARED_WINDOW)
     return lambda s: where(s) - window
-
-
-def _symbol(program: Program, base: Operand, inst: Instruction) -> int:
-    if not isinstance(base, (Reg, Sym)):
-        raise fault("D403", "an address was expected", inst)
-    return symbol_address(program, Sym(base.name, getattr(base, "offset", 0)), inst)
 
 
 def per_thread(s: Strand, value: Any) -> Array:

@@ -15,7 +15,10 @@ GLOBAL_BASE = 0x7F0000000000
 SHARED_WINDOW = 0x10000000000
 PARAM_WINDOW = 0x20000000000
 LOCAL_WINDOW = 0x30000000000
+# Shared memory of the CTAs of a cluster: each has a window of this size, by its rank, so that
+# clearing the lowest bit of the rank leads to the even CTA of a pair, as on the device.
 RANK_SHIFT = 24
+WINDOW_SIZE = 1 << RANK_SHIFT
 WINDOW = {
     "global": 0,
     "const": 0,

@@ -219,7 +219,7 @@ def commit(inst: Instruction, program: Program) -> Run:
 
             def act(targets: list[Cta] = targets, offset: int = offset, release: Any = release) -> None:
                 for c in targets:
-                    arrive(c, offset, 1, inst, release)
+                    arrive(c, c.window + offset, 1, inst, release)
 
             _pipe(s, inst).add(s.cta, f"tcgen05.commit of PTX line {inst.line}", act)
 

@@ -111,7 +111,7 @@ def _issue_load(s: Strand, thread: int, m: TensorMap, at: list[int], targets: li
     _, bar_offset = cta.peer(bar, inst)
     for owner, place in targets:
         _require_place(owner, place, size, 128, inst)
-    ends = [(owner, place, barrier_at(owner, bar_offset, inst)) for owner, place in targets]
+    ends = [(owner, place, barrier_at(owner, owner.window + bar_offset, inst)) for owner, place in targets]
     landed = cta.machine.observer.copy_in(s, thread, ends, size, Box(m, at), m.swizzle, inst)
 
     def act() -> None:
@@ -120,9 +120,14 @@ def _issue_load(s: Strand, thread: int, m: TensorMap, at: list[int], targets: li
             units = tensormap.swizzled_units(place, size, m.swizzle) if m.swizzle else None
             access.bulk_write(owner, place, data, units)
             landed(i)
-            complete_tx(owner, bar_offset, size, inst)
+            complete_tx(owner, owner.window + bar_offset, size, inst)
 
     cta.issue(AsyncOp("a TMA load", [act]))
+
+
+def own_place(cta: Cta, place: int, inst: Instruction) -> int:
+    """The offset of a shared address that must be in the CTA itself."""
+    return int(cta.own(np.array([place], np.uint64), inst)[0])
 
 
 def _require_place(cta: Cta, place: int, size: int, align: int, inst: Instruction) -> None:
@@ -179,14 +184,15 @@ def _tensor_store(inst: Instruction, program: Program) -> Run:
         threads = s.threads
         for thread, place, tensor, *at in _each(s, threads, source(s), where(s), *(c(s) for c in coords)):
             m = tensormap.read_map(s, tensor, inst)
-            units = tensormap.swizzled_units(place, m.bytes, m.swizzle) if m.swizzle else None
+            offset = own_place(s.cta, place, inst)
+            units = tensormap.swizzled_units(offset, m.bytes, m.swizzle) if m.swizzle else None
 
             def write(data: Array, m: TensorMap = m, at: list[int] = at) -> None:
                 _scatter(s, m, at, data, reduce, inst)
 
-            _require_place(s.cta, place, m.bytes, 128, inst)
-            s.cta.machine.observer.copy_out(s, thread, place, m.bytes, Box(m, at), inst)
-            _issue_store(s, thread, place, m.bytes, units, write, inst)
+            _require_place(s.cta, offset, m.bytes, 128, inst)
+            s.cta.machine.observer.copy_out(s, thread, offset, m.bytes, Box(m, at), inst)
+            _issue_store(s, thread, offset, m.bytes, units, write, inst)
 
     return run
 
@@ -228,6 +234,7 @@ def _load(inst: Instruction, program: Program) -> Run:
             if start % 16:
                 raise fault("E17", f"the source {start:#x} of a bulk copy is not a multiple of 16", inst)
             targets = _targets(s.cta, place, cast if mask else None, inst)
+            start = own_place(s.cta, start, inst) if from_shared else start
             _issue_bulk(s, thread, start, size, targets, bar, from_shared, inst)
 
     return run
@@ -241,7 +248,7 @@ def _issue_bulk(s: Strand, thread: int, start: int, size: int, targets: list[tup
     for owner, place in targets:
         _require_place(owner, place, size, 16, inst)
         signalled = bar_owner if len(targets) == 1 else owner
-        ends.append((owner, place, barrier_at(signalled, bar_offset, inst)))
+        ends.append((owner, place, barrier_at(signalled, signalled.window + bar_offset, inst)))
     if not from_shared:
         memory.offsets(np.array([start], np.uint64), size, inst)
     source = Range(cta if from_shared else None, start, size)
@@ -252,7 +259,8 @@ def _issue_bulk(s: Strand, thread: int, start: int, size: int, targets: list[tup
         for i, (owner, place) in enumerate(targets):
             access.bulk_write(owner, place, data)
             landed(i)
-            complete_tx(bar_owner if len(targets) == 1 else owner, bar_offset, size, inst)
+            signalled = bar_owner if len(targets) == 1 else owner
+            complete_tx(signalled, signalled.window + bar_offset, size, inst)
 
     cta.issue(AsyncOp("a bulk load", [act]))
 
@@ -268,6 +276,7 @@ def _store(inst: Instruction, program: Program) -> Run:
         memory = s.cta.machine.memory
         for thread, place, start, size in _each(s, s.threads, to(s), source(s), amount(s)):
             _bulk_size(size, inst)
+            start = own_place(s.cta, start, inst)
             _require_place(s.cta, start, size, 16, inst)
             memory.offsets(np.array([place], np.uint64), size, inst)
 
