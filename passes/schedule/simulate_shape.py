@@ -22,6 +22,9 @@ def misfits(problem: Problem, schedule: Schedule) -> Iterator[Fault]:
     placed = sorted(b.id for b in problem.buffers if b.alloc)
     if sorted(schedule.depths) != rings or sorted(schedule.offsets) != placed:
         yield Fault("names", 0, "depths and offsets are not those of the problem's buffers")
+    for unit in dict.fromkeys(s.unit for o in problem.ops for s in o.reserve):
+        if unit not in dict(problem.limits.units):
+            yield Fault("unit", 0, f"there is no {unit}")
 
 
 def statics(plan: Plan) -> tuple[Fault, ...]:
@@ -32,8 +35,10 @@ def statics(plan: Plan) -> tuple[Fault, ...]:
 def _groups(plan: Plan) -> Iterator[Fault]:
     problem, groups = plan.problem, plan.schedule.groups
     for o in problem.ops:
-        if o.stream != (groups[o.id] == 0) or not 0 <= groups[o.id] < problem.groups_max:
+        if o.stream != (groups[o.id] == 0):
             yield Fault("group", 0, f"{o.id} cannot run in group {groups[o.id]}")
+    if len({0, *groups.values()}) > problem.groups_max:
+        yield Fault("group", 0, f"more than {problem.groups_max} groups, the producer counted")
     for e in problem.edges:
         if e.same and groups[e.src] != groups[e.dst]:
             yield Fault("group", 0, f"{e.dst} has no access to the registers of {e.src}")
@@ -46,7 +51,9 @@ def _memory(plan: Plan) -> Iterator[Fault]:
             yield Fault("memory", 0, f"{b.id} has {schedule.depths[b.id]} slots")
         if b.alloc and (schedule.offsets[b.id] < 0 or schedule.offsets[b.id] % b.align):
             yield Fault("memory", 0, f"{b.id} lies at {schedule.offsets[b.id]}")
-    for mem, capacity in (("smem", problem.limits.smem), ("tmem", problem.limits.tmem)):
+    room = {"smem": problem.limits.smem, "tmem": problem.limits.tmem}
+    for mem in dict.fromkeys(b.mem for b in problem.buffers):
+        capacity = room.get(mem, 0)
         mine = [b for b in problem.buffers if b.mem == mem]
         rings = sum(b.size * schedule.depths[b.id] for b in mine if not b.alloc)
         extent = max((schedule.offsets[b.id] + b.size for b in mine if b.alloc), default=0)
@@ -59,8 +66,7 @@ def _budgets(plan: Plan) -> Iterator[Fault]:
     if sorted(given) != sorted(plan.groups):
         yield Fault("registers", 0, f"budgets for groups {sorted(given)}, used are {sorted(plan.groups)}")
     for group, budget in given.items():
-        most = max(limits.reg_limit, LEAST_REGISTERS)
-        if budget % limits.reg_step or not LEAST_REGISTERS <= budget <= most:
+        if budget % limits.reg_step or not LEAST_REGISTERS <= budget <= limits.reg_limit:
             yield Fault("registers", 0, f"group {group} cannot have a budget of {budget}")
     total = sum(32 * _warps(plan, g) * given.get(g, 0) for g in plan.groups)
     if limits.reg_file is not None and total > limits.reg_file:

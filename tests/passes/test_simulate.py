@@ -199,9 +199,14 @@ def test_stalls_name_their_cause() -> None:
 
 
 def test_units_that_serve_who_comes_first_can_lose_the_plan() -> None:
-    """Why groups take turns at run time: without the plan's order FA4 with knobs is 14 % slower."""
-    problem, schedule = planned("fa4-knobs")
-    assert simulate(problem, schedule, 48, arbiter="first").ii == 2420
+    """X may come 8 cycles after Y, and then the next Y has to wait; in the plan X lets it go first."""
+    ops = (op("Y", "U", 2, 0), op("Z", "V", 10, 0), op("X", "U", 6, 0))
+    edges = (edge("Y>Z", 2), edge("Z>Y", 10, 1), edge("Y>X", 8, 1, mem="ord"))
+    problem = Problem("turns", ops, edges, (), Limits((("U", 1), ("V", 1))), groups_max=3)
+    groups, registers = {"Y": 1, "Z": 1, "X": 2}, {1: 24, 2: 24}
+    schedule = Schedule(12, {"Y": 0, "Z": 2, "X": 14}, groups, {}, {}, registers)
+    assert execute(problem, schedule).ii == 12 and not execute(problem, schedule).broken
+    assert simulate(problem, schedule, 48, arbiter="first").ii == 14
 
 
 # -- properties
