@@ -5,22 +5,25 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tilec.cli_parts import (
+    CHECK_FAILED,
+    INFEASIBLE,
+    UNPROVEN,
+    WRONG,
+    define_option,
+    format_option,
+    signature_option,
+    spinner,
+    target_option,
+)
+from tilec.cli_schedule import explain, schedule, verify
 from tilec.ir.errors import InfeasibleError, SolverUnknownError, TilecError
-
-WRONG, USAGE, INFEASIBLE, CHECK_FAILED = 1, 2, 3, 4
-
-_format = click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text",
-                       show_default=True, help="What to print.")  # fmt: skip
-_target = click.option("--target", default="sm_90a", show_default=True, help="cpu or sm_90a.")
-_signature = click.option("--signature", help="Types of the run-time arguments: 'f16[2],f16[2],i32'.")
-_define = click.option("-D", "defines", multiple=True, metavar="NAME=VALUE", help="A constexpr argument.")
 
 
 class _Group(click.Group):
@@ -35,8 +38,10 @@ class _Group(click.Group):
 
 
 def exit_code(error: TilecError) -> int:
-    """3 where constraints conflict or the solver gave up, else 1."""
-    return INFEASIBLE if isinstance(error, InfeasibleError | SolverUnknownError) else WRONG
+    """3 where constraints conflict, 5 where the solver gave up, else 1."""
+    if isinstance(error, SolverUnknownError):
+        return UNPROVEN
+    return INFEASIBLE if isinstance(error, InfeasibleError) else WRONG
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,17 +49,17 @@ def exit_code(error: TilecError) -> int:
 def main() -> None:
     """A tile compiler: Python kernels to Hopper PTX and to the CPU.
 
-    Exit codes: 0 fine, 1 the program is wrong, 2 usage, 3 infeasible or not
-    proven, 4 a check failed.
+    Exit codes: 0 fine, 1 the program is wrong, 2 usage, 3 infeasible, 4 a check
+    failed, 5 not proven within the budget.
     """
 
 
 @main.command()
 @click.argument("spec", metavar="FILE:KERNEL")
-@_target
-@_signature
-@_define
-@_format
+@target_option
+@signature_option
+@define_option
+@format_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
 def compile(
     spec: str, target: str, signature: str | None, defines: Sequence[str], format_: str, output: Path
@@ -62,7 +67,7 @@ def compile(
     """Write every stage of a kernel's compilation into a folder."""
     from tilec.compiled import write_stages
 
-    with _spinner(f"compiling {spec} for {target}"):
+    with spinner(f"compiling {spec} for {target}"):
         compiled = _compile(spec, target, signature, defines)
         try:
             paths = write_stages(compiled, output)
@@ -81,12 +86,12 @@ def compile(
 @click.argument("spec", metavar="FILE:KERNEL")
 @click.option("--stage", default="tile", show_default=True, help="tile, aref, scheduled, ptx, sass or llvm.")
 @click.option("--target", help="Default: cpu for the stage llvm, else sm_90a.")
-@_signature
-@_define
+@signature_option
+@define_option
 def ir(spec: str, stage: str, target: str | None, signature: str | None, defines: Sequence[str]) -> None:
     """Print one stage of a kernel; FILE may also be a .tile file."""
     target = target or ("cpu" if stage == "llvm" else "sm_90a")
-    with _spinner(f"compiling {spec} for {target}"):
+    with spinner(f"compiling {spec} for {target}"):
         text = _stage(spec, stage, target, signature, defines)
     click.echo(text, nl=not text.endswith("\n"))
 
@@ -96,7 +101,7 @@ def ir(spec: str, stage: str, target: str | None, signature: str | None, defines
 @click.option(
     "--backend", type=click.Choice(["cpu", "cuda", "emulator", "interpreter"]), help="Where to run."
 )
-@_define
+@define_option
 def run(spec: str, backend: str | None, defines: Sequence[str]) -> None:
     """Run a file's own main(): for the examples, check against float64 and time.
 
@@ -114,12 +119,12 @@ def run(spec: str, backend: str | None, defines: Sequence[str]) -> None:
 
 
 @main.command()
-@_format
+@format_option
 def doctor(format_: str) -> None:
     """Say what this machine has: packages, CPU, solver, assembler, GPU, cache."""
     from tilec.doctor import examine
 
-    with _spinner("looking around"):
+    with spinner("looking around"):
         findings = examine()
     if format_ == "json":
         click.echo(json.dumps({f.name: {"value": f.value, "ok": f.ok} for f in findings}))
@@ -135,7 +140,7 @@ def cache() -> None:
 
 
 @cache.command()
-@_format
+@format_option
 def info(format_: str) -> None:
     """Where it is and how much it holds."""
     from tilec.driver import default_cache
@@ -192,13 +197,5 @@ def _accepted(function: Any, keywords: dict[str, Any]) -> dict[str, Any]:
     return keywords
 
 
-@contextmanager
-def _spinner(what: str) -> Iterator[None]:
-    """Show that something runs, on a terminal; nothing in a pipe."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(what):
-        yield
+for verb in (schedule, verify, explain):
+    main.add_command(verb)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 from tilec.passes.schedule.bounds import lower_bound
-from tilec.passes.schedule.checker import check
 from tilec.passes.schedule.heuristic import list_schedule
+from tilec.passes.schedule.joint import check
 from tilec.passes.schedule.model import Answer, Buffer, Edge, Hint, Problem
 from tilec.passes.schedule.published import OURS, RULES, Order, Rule
 from tilec.passes.schedule.search import RLIMIT, solve

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tilec.passes.schedule.baselines import Baseline, sentence
-from tilec.passes.schedule.bounds import NEVER, lower_bound
+from tilec.passes.schedule.bounds import NEVER
 from tilec.passes.schedule.cores import RLIMIT, conflicting_hints, why_not
 from tilec.passes.schedule.goals import slack
 from tilec.passes.schedule.heuristic import serial_length
@@ -88,14 +88,20 @@ class Explanation:
 
 
 def explain(
-    problem: Problem, answer: Answer, found: tuple[Baseline, ...] = (), rlimit: int = RLIMIT
+    problem: Problem,
+    answer: Answer,
+    found: tuple[Baseline, ...] = (),
+    *,
+    core: bool = True,
+    rlimit: int = RLIMIT,
 ) -> Explanation:
     """Explain an answer of `solve`; ``found`` are baselines to compare with.
 
-    SolverUnknownError N131 where the budget does not suffice for a minimal core.
+    Without ``core`` the solver is not asked: closed forms and hints in conflict are the only
+    reasons. SolverUnknownError N131 where the budget does not suffice for a minimal core.
     """
     plan = answer.schedule
-    reasons = _reasons(problem, answer, rlimit)
+    reasons = _reasons(problem, answer, rlimit) if core else _known(problem, answer)
     head = (
         problem.name,
         problem.limits.name,
@@ -119,11 +125,16 @@ def explain(
     )
 
 
+def _known(problem: Problem, answer: Answer) -> tuple[Reason, ...]:
+    """The reasons that need no solver."""
+    if answer.status == "infeasible" and answer.bound.value == NEVER:
+        return (_never(problem, answer.bound),)
+    return of_hints(problem, answer.conflicts) or of_bound(problem, answer.bound)
+
+
 def _reasons(problem: Problem, answer: Answer, rlimit: int) -> tuple[Reason, ...]:
     """A closed form explains itself; a refuted range is narrowed to a minimal core."""
     bound = answer.bound
-    if answer.status == "unknown" and bound.kind == "range":
-        return of_bound(problem, lower_bound(problem))
     if answer.status == "infeasible":
         return _infeasible(problem, answer, rlimit)
     if bound.kind == "range":
@@ -132,13 +143,19 @@ def _reasons(problem: Problem, answer: Answer, rlimit: int) -> tuple[Reason, ...
 
 
 def _infeasible(problem: Problem, answer: Answer, rlimit: int) -> tuple[Reason, ...]:
-    """Hints that conflict, else what rules out every interval."""
+    """What rules out every interval, with those hints that are to blame."""
     if answer.bound.value == NEVER:
         return (_never(problem, answer.bound),)
-    hints = answer.conflicts or conflicting_hints(problem, rlimit)
-    if hints:
-        return of_hints(problem, hints)
-    return of_core(problem, why_not(problem, serial_length(problem), rlimit))
+    blamed = answer.conflicts or conflicting_hints(problem, rlimit)
+    hints = tuple(h for h in problem.hints if h.id in blamed)
+    problem = replace(problem, hints=hints)
+    return of_core(problem, why_not(problem, _largest(problem), rlimit))
+
+
+def _largest(problem: Problem) -> int:
+    """If no interval up to this one has a plan, none has."""
+    wished = [h.value for h in problem.hints if h.kind == "ii"]
+    return min([serial_length(problem), *wished])
 
 
 def _never(problem: Problem, bound: Bound) -> Reason:
@@ -217,13 +234,15 @@ def _headline(x: Explanation) -> str:
 
 def _why(x: Explanation) -> Iterator[str]:
     """The reasons, after a line that says what they are reasons of."""
-    if x.ii is None and x.status == "infeasible":
+    least = f"{x.bound.low} to {x.bound.value - 1}"
+    if x.ii is None and x.status == "infeasible" and x.reasons:
         yield "  these cannot hold together:"
-    elif x.bound.kind == "range" and x.status != "unknown":
-        least = f"{x.bound.low} to {x.bound.value - 1}"
+    elif x.bound.kind == "range" and x.reasons:
         yield f"  these rule out {least} cycles, and none of them can be left out:"
+    elif x.bound.kind == "range":
+        yield f"  z3 refuted {least} cycles; `tilec explain` says which constraints do that"
     elif x.reasons:
-        yield "  why not fewer:"
+        yield f"  why not fewer than {x.bound.value}:"
     yield from (f"    {r.to_text()}" for r in x.reasons)
 
 

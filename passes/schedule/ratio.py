@@ -24,7 +24,8 @@ class Least(NamedTuple):
 def least_interval(ops: Iterable[str], arcs: Iterable[Arc]) -> Least | None:
     """The least interval >= 1 of a system, None if it has none."""
     names, tightest = list(ops), _tightest(arcs)
-    ii, critical = 1, ()
+    ii = 1
+    critical: tuple[Arc, ...] = ()
     while True:
         times, cycle = longest_paths(names, tightest, ii)
         if not cycle:

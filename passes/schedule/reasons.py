@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from tilec.passes.schedule.model import Bound, Edge, Problem
 
+SHOWN = 12
+"""Ops of a unit that are shown one by one."""
+
 MEMORY = {"smem": ("bytes", "shared memory"), "tmem": ("columns", "tensor memory")}
 
 
@@ -39,9 +42,13 @@ def _saturated(problem: Problem, bound: Bound) -> Reason:
     held = {v: sum(s.length * s.amount for s in problem.op[v].reserve if s.unit == unit) for v in ops}
     count = dict(problem.limits.units)[unit]
     share = f" / {count} units" if count > 1 else ""
-    parts = " + ".join(f"{v} {cycles}" for v, cycles in held.items())
+    parts = " + ".join(f"{v} {cycles}" for v, cycles in list(held.items())[:SHOWN])
+    if len(held) > SHOWN:
+        parts += f" + {sum(list(held.values())[SHOWN:])} by {len(held) - SHOWN} more"
     more = "" if sum(held.values()) == problem.load[unit] else " (opposite predicates count once)"
-    text = f"{unit} is held all the time: {parts}{share}{more} = {bound.value} cycles"
+    parts = f"{parts}{share}{more}"
+    total = "" if parts.endswith(f" {bound.value}") else f" = {bound.value}"
+    text = f"{unit} is held all the time: {parts}{total} cycles"
     return Reason("unit", text, bound.value, _locs(problem, ops))
 
 

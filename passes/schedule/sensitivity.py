@@ -19,7 +19,7 @@ from tilec.passes.schedule.search import RLIMIT, solve
 from tilec.passes.schedule.structure import Arc, decided
 
 FACTORS = (0.8, 1.2)
-Held = tuple[str, Segment]
+Held = tuple[Op, Segment]
 
 
 @dataclass(frozen=True)
@@ -83,36 +83,32 @@ def fixed_structure(problem: Problem, plan: Schedule, moved: Problem) -> Schedul
 
 def structure(problem: Problem, plan: Schedule, moved: Problem) -> Iterator[Arc]:
     """Which comes first, and how many intervals apart, as in the plan; how long it takes, as moved."""
-    index = {v: i for i, v in enumerate(problem.op)}
-    for kept, new in zip(_arcs(problem, plan), _arcs(moved, plan), strict=True):
-        back = int(index[kept.src] > index[kept.dst])  # at one cycle the first op in order runs first
-        yield Arc(kept.src, kept.dst, max(new.d, back) if new.d == 0 else new.d, kept.delta)
-
-
-def _arcs(problem: Problem, plan: Schedule) -> Iterator[Arc]:
-    """All orders: on units of one instance by op, on others by reservation."""
-    simple = {unit for unit, _ in problem.limits.units if is_simple(problem, unit)}
-    ops = tuple(replace(o, reserve=tuple(s for s in o.reserve if s.unit in simple)) for o in problem.ops)
-    yield from decided(replace(problem, ops=ops), plan)
+    kept, new = (decided(_without_units(p), plan) for p in (problem, moved))
+    for old, now in zip(kept, new, strict=True):
+        yield Arc(now.src, now.dst, now.d, old.delta)
     for unit, count in problem.limits.units:
-        held = [(o, s) for o in problem.ops for s in o.reserve if s.unit == unit and s.length]
-        for o, s in held:
-            yield Arc(o.id, o.id, s.length, max(1, count // s.amount))
-        if unit not in simple:
-            for (a, x), (b, y) in combinations(held, 2):
-                if not exclusive(a, b):
-                    yield from _apart(plan, count, (a.id, x), (b.id, y))
+        pairs = zip(_held(problem, unit), _held(moved, unit), strict=True)
+        yield from _orders(plan, count, list(pairs))
 
 
-def _apart(plan: Schedule, count: int, one: Held, other: Held) -> Iterator[Arc]:
-    """Two reservations that do not meet in the plan, or must not, keep their order."""
-    (a, x), (b, y) = one, other
-    gap = plan.times[b] + y.offset - plan.times[a] - x.offset
-    windows, rest = divmod(gap, plan.ii)
-    shift = x.offset - y.offset
-    if x.amount + y.amount > count or (rest >= x.length and rest + y.length <= plan.ii):
-        yield Arc(a, b, x.length + shift, -windows)
-        yield Arc(b, a, y.length - shift, windows + 1)
+def _without_units(problem: Problem) -> Problem:
+    return replace(problem, ops=tuple(replace(o, reserve=()) for o in problem.ops))
+
+
+def _held(problem: Problem, unit: str) -> Iterator[Held]:
+    yield from ((o, s) for o in problem.ops for s in o.reserve if s.unit == unit)
+
+
+def _orders(plan: Schedule, count: int, pairs: list[tuple[Held, Held]]) -> Iterator[Arc]:
+    """Reservations of a unit that do not meet in the plan keep their order; one does not meet itself."""
+    for _, (o, s) in pairs:
+        yield Arc(o.id, o.id, s.length, max(1, count // s.amount))
+    for ((a, x), (_, new_x)), ((b, y), (_, new_y)) in combinations(pairs, 2):
+        gap = plan.times[b.id] + y.offset - plan.times[a.id] - x.offset
+        windows, rest = divmod(gap, plan.ii)
+        if a is not b and not exclusive(a, b) and x.length <= rest <= plan.ii - y.length:
+            yield Arc(a.id, b.id, new_x.length + x.offset - y.offset, -windows)
+            yield Arc(b.id, a.id, new_y.length + y.offset - x.offset, windows + 1)
 
 
 def costs(problem: Problem) -> Iterator[Cost]:
@@ -191,10 +187,3 @@ def _slower_crossing(problem: Problem, factor: float) -> Problem:
         sync=scale(limits.sync, factor),
     )
     return replace(problem, limits=moved)
-
-
-def is_simple(problem: Problem, unit: str) -> bool:
-    """One instance, held once by each user and at the same time after issue: then ops are ordered on it."""
-    held = [(o.id, s) for o in problem.ops for s in o.reserve if s.unit == unit and s.length]
-    one = dict(problem.limits.units)[unit] == 1 and len({v for v, _ in held}) == len(held)
-    return one and len({s.offset for _, s in held}) <= 1

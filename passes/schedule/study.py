@@ -1,0 +1,107 @@
+"""An explanation with what is asked for beside it: baselines, what-if, sensitivity."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tilec.passes.schedule.baselines import Baseline, baselines
+from tilec.passes.schedule.explain import Explanation, explain
+from tilec.passes.schedule.model import Answer, Problem
+from tilec.passes.schedule.search import RLIMIT
+from tilec.passes.schedule.sensitivity import Moved, sensitivity
+from tilec.passes.schedule.whatif import (
+    SLACK_RLIMIT,
+    Threshold,
+    WhatIf,
+    most_slack,
+    thresholds,
+    what_if,
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """``most_slack``: the slack of the plan that has most of it, and whether that is proven."""
+
+    explanation: Explanation
+    baselines: tuple[Baseline, ...] = ()
+    what_if: tuple[WhatIf, ...] = ()
+    thresholds: tuple[Threshold, ...] = ()
+    most_slack: tuple[int, bool] | None = None
+    sensitivity: tuple[Moved, ...] = ()
+
+    def to_text(self) -> str:
+        """For people: the explanation, then a table for each question."""
+        return "\n".join(_lines(self))
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return {
+            **self.explanation.to_json(),
+            "baselines": [_baseline(b) for b in self.baselines],
+            "what_if": [asdict(w) for w in self.what_if],
+            "thresholds": [asdict(t) for t in self.thresholds],
+            "most_slack": None if self.most_slack is None else list(self.most_slack),
+            "sensitivity": [{**asdict(m), "stays_optimal": m.stays} for m in self.sensitivity],
+        }
+
+
+def study(
+    problem: Problem,
+    answer: Answer,
+    asked: Collection[str] = (),
+    *,
+    resolve: bool = True,
+    rlimit: int = RLIMIT,
+) -> Study:
+    """Explain an answer; ``asked`` may have "baselines", "what_if" and "sensitivity".
+
+    ``resolve``: sensitivity also solves again. ``rlimit`` is the budget of each question.
+    """
+    found = baselines(problem, rlimit) if "baselines" in asked else ()
+    explanation = explain(problem, answer, found, rlimit=rlimit)
+    plan, curious = answer.schedule, "what_if" in asked
+    return Study(
+        explanation,
+        found,
+        tuple(what_if(problem, answer, rlimit)) if curious else (),
+        tuple(thresholds(problem, answer, rlimit)) if curious else (),
+        most_slack(problem, plan.ii, min(rlimit, SLACK_RLIMIT)) if curious and plan else None,
+        tuple(sensitivity(problem, answer, resolve=resolve, rlimit=rlimit)) if "sensitivity" in asked else (),
+    )
+
+
+def _baseline(b: Baseline) -> dict[str, Any]:
+    ii = b.answer.schedule.ii if b.answer.schedule else None
+    return {
+        "name": b.name, "what": b.what, "source": b.source, "status": b.answer.status, "ii": ii,
+        "copies": b.copies, "interval": b.interval,
+    }  # fmt: skip
+
+
+def _lines(s: Study) -> Iterator[str]:
+    yield s.explanation.to_text()
+    if s.baselines:
+        yield "baselines"
+        yield from (f"  {b.text}: {b.what}" for b in s.baselines)
+    if s.what_if:
+        yield "what if"
+        yield from (f"  {w.what} ({w.value}): {w.text}" for w in s.what_if)
+        yield from (f"  {t.what}: {t.text}" for t in s.thresholds)
+    if s.most_slack is not None:
+        cycles, proven = s.most_slack
+        least = "" if proven else "at least "
+        yield f"  slack: some plan of this interval lets every wait take {least}{cycles} cycles more"
+    if s.sensitivity:
+        yield "sensitivity: cost, factor, interval of this plan's structure, solved again"
+        yield from (f"  {_moved(m)}" for m in s.sensitivity)
+
+
+def _moved(m: Moved) -> str:
+    solved = "" if m.solved is None else f", {'' if m.proven else 'at most '}{m.solved}"
+    verdict = "" if m.solved is None else f": {'stays optimal' if m.stays else 'another plan is better'}"
+    if m.solved is not None and not m.proven:
+        verdict = ": not proven"
+    return f"{m.cost} x {m.factor}: {m.fixed if m.fixed is not None else 'breaks'}{solved}{verdict}"
