@@ -28,7 +28,7 @@ from tilec.ir.interp import interpret
 from tilec.passes.schedule.modulo import LoopPlan
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "passes"))
-from modulo_kit import distributed, has_product, in_order, overlapped, pipelined, random_plan
+from modulo_kit import always_running, distributed, has_product, in_order, overlapped, pipelined, random_plan
 
 QUICK = MODES[:1] + MODES[2:3]
 
@@ -96,6 +96,17 @@ def test_pinned_waits_have_different_conditions() -> None:
     pins = [i for i, line in enumerate(lines) if line.startswith("$pinned")]
     tests = [line.split(", ")[-1] for i in pins for line in lines[i - 3 : i] if "setp.eq.s32" in line]
     assert len(pins) == len(tests) == len(set(tests)) >= 1
+
+
+def test_a_kernel_in_which_some_product_always_runs() -> None:
+    """ptxas keeps products asynchronous if all are over at one point of a step."""
+    args = heads(64)
+    base = distributed(tile_kernel(attention, args, BM=128, BN=64), 4, warps=8)
+    kernel = pipelined(base, always_running)
+    verify(kernel)
+    made = compile_kernel(kernel)
+    whole(made)
+    compare(made, (2, 1), args, expected(base, (2, 1), args), 2e-3, QUICK[1:])
 
 
 @pytest.mark.parametrize("flying", [1, 2, 3])

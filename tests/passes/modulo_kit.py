@@ -112,6 +112,32 @@ def overlapped(loop: Op) -> LoopPlan | None:
     return LoopPlan({op: int(op is u) for op in order}, order)
 
 
+def always_running(loop: Op) -> LoopPlan | None:
+    """Attention in three stages: U of one block is issued, then half of the next block's softmax runs
+    beside it, then T of the block after that is issued, and the other half runs beside both."""
+    if not has_product(loop):
+        return None
+    ops = costly(loop)
+    t, u = (op for op in ops if op.name == "dot")
+    maximum = next(i for i, op in enumerate(ops) if op.name == "reduce") if ops else 0
+    late = [op for op in ops if _sums(op, u, ops)]
+    last = [op for value in (u.args[2], u.args[0]) for op in ops if value in op.results]
+    sums = [op for op in late if op not in last]
+    first = [op for op in ops[:maximum] if op is not t]
+    rest = [op for op in ops[maximum:] if op not in (*late, u)]
+    stage = {**dict.fromkeys(ops, 1), **dict.fromkeys((*late, u), 2), t: 0}
+    return LoopPlan(stage, (*last, u, *first, *sums, t, *rest))
+
+
+def _sums(op: Op, u: Op, ops: Sequence[Op]) -> bool:
+    """Ops that only add up what the exponentials give: for O, for P, and for the sum of P."""
+    if any(r in (u.args[0], u.args[2]) for r in op.results):
+        return True
+    total = next(o for o in reversed(ops) if o.name == "reduce" and o.attrs["kind"] == "sum")
+    add = next(o for o in ops if total.result in o.args)
+    return op in (total, add) or any(r in add.args for r in op.results)
+
+
 def random_plan(loop: Op, seed: int, stages: int) -> LoopPlan:
     """A random legal plan: stages that respect dependences, then a random topological order."""
     rng = random.Random(seed)
