@@ -20,6 +20,8 @@ from tilec.ir.types import TileType
 from tilec.passes.async_rules import ACCUMULATOR, consumer_warps, source_of
 from tilec.passes.make_async import consumer
 from tilec.passes.rewrite import where
+from tilec.passes.schedule.apart import why_not_apart
+from tilec.passes.schedule.reach import Reach
 from tilec.passes.sweep import has_effect, sweep
 
 Env = dict[Value, Value]
@@ -63,51 +65,22 @@ def compute_block(kernel: Kernel, rings: Env, group: str) -> Block:
 
 
 def effects(kernel: Kernel) -> dict[Op, str] | str:
-    """The compute group of each op that writes: that of its part, else the first; or why there is none."""
+    """The compute group of each op that writes: that of its part, else the first.
+
+    Or why there is none: an op that needs all parts, or groups that get into each other's way.
+    """
     names, found = consumers(kernel), dict[Op, str]()
     reach = Reach(kernel.body)
     for op in walk(kernel.body):
         if opdef(op.name).effect != "write":
             continue
-        parts = {attr(o, "part") for o in reach.behind(op) if o.name == "dot"}
+        parts = {attr(o, "part") for o in reach.behind(op.args) if o.name == "dot"}
         if len(parts) > 1 and len(names) > 1:
             return f"{where(op)}: this {op.name} needs all parts of the rows"
         part = next(iter(parts), None)
         found[op] = names[0] if part is None else consumer(part)
-    return found
-
-
-class Reach:
-    """Which ops a value comes from, through loops and branches."""
-
-    def __init__(self, body: Block) -> None:
-        self.before: dict[Value, list[Value]] = {}
-        self.defs: dict[Value, Op] = definitions(body)
-        for op in walk(body):
-            for n, result in enumerate(op.results):
-                carried = list(op.args) if not op.blocks else _given(op, n)
-                self.before.setdefault(result, []).extend(carried)
-            for block in op.blocks if op.name in ("for", "while") else ():
-                skip = len(block.params) - len(op.results)
-                for n, param in enumerate(block.params[skip:]):
-                    self.before.setdefault(param, []).extend(_given(op, n))
-
-    def behind(self, op: Op) -> set[Op]:
-        """The ops whose results reach an op's operands."""
-        todo, seen = list(op.args), set[Value]()
-        while todo:
-            value = todo.pop()
-            if value not in seen:
-                seen.add(value)
-                todo += self.before.get(value, [])
-        return {self.defs[v] for v in seen if v in self.defs}
-
-
-def _given(op: Op, n: int) -> list[Value]:
-    """What result ``n`` of a loop or branch may be: what it starts with, and what is yielded for it."""
-    yielded = [b.yielded[n] for b in (op.blocks if op.name == "if" else op.blocks[-1:])]
-    first = len(op.args) - len(op.results)
-    return yielded if op.name == "if" else [op.args[first + n], *yielded]
+    reason = why_not_apart(kernel, found) if len(names) > 1 else None
+    return found if reason is None else reason
 
 
 def asynchronous_dots(block: Block) -> list[Op]:

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pass_kernels import attention, gemm, persistent_gemm
+from pass_kernels import Builder, attention, gemm, persistent_gemm, row
 from test_lower import FEW, MANY, agree, halves
 
-from tilec.ir.core import Kernel, walk
+from tilec.ir.core import Kernel, Value, walk
 from tilec.ir.forms import verify
+from tilec.ir.types import float32, int32
 from tilec.passes import canonicalize, make_async
-from tilec.passes.schedule.apply import specialize
+from tilec.passes.schedule import distribute
+from tilec.passes.schedule.apply import refused, specialize
 from tilec.passes.schedule.checker import violations
 from tilec.passes.schedule.joint import KernelPlan, plan_kernel
 from tilec.passes.schedule.machines import MACHINES
@@ -77,3 +79,100 @@ def test_attention_takes_turns_under_fifty_interleavings() -> None:
 
 def test_rows_that_cannot_be_split_say_why() -> None:
     assert "not 2 times 64" in str(split_rows(canonicalize(gemm(64, 16, 16))))
+
+
+def looped(step: int = 128, at: str = "blocks") -> Kernel:
+    """A product that is added to C in every round, at rows that move by ``step``."""
+    b = Builder()
+    A, W, C = b.tensor("A"), b.tensor("W"), b.tensor("C", float32)
+    zero = b.const(0)
+
+    def body(i: Value) -> None:
+        row = b("mul", i, b.const(step)) if at == "blocks" else b("add", i, i)
+        a = b("load", A, row, zero, shape=(128, 16))
+        w = b("load", W, zero, zero, shape=(16, 16))
+        old = b("load", C, row, zero, shape=(128, 16))
+        b.op("store", C, b("dot", a, w, old), row, zero)
+
+    b.loop(0, b.const(3), body)
+    return b.kernel("looped")
+
+
+def grouped(kernel: Kernel) -> Kernel | str:
+    """The kernel in two compute groups, in program order; or why it cannot be."""
+    parts = split_rows(canonicalize(kernel))
+    assert isinstance(parts, Kernel), parts
+    aref = canonicalize(make_async(canonicalize(parts)))
+    verify(aref)
+    reason = refused(aref)
+    if reason is not None:
+        return reason
+    names = [op.result.hint for op in walk(aref.body) if op.name == "aref.new"]
+    scheduled = canonicalize(specialize(KernelPlan(aref, 2, 4, (), (), dict.fromkeys(names, 2), {})))
+    verify(scheduled)
+    return scheduled
+
+
+@pytest.mark.parametrize(
+    ("step", "at", "apart"),
+    [(128, "blocks", True), (256, "blocks", True), (64, "blocks", False), (128, "sums", False)],
+)
+def test_groups_keep_to_their_own_rows_of_what_they_write(step: int, at: str, apart: bool) -> None:
+    """Where rows move by less than all parts, one group reads what the other has written."""
+    found = grouped(looped(step, at))
+    if apart:
+        assert isinstance(found, Kernel)
+        agree([looped(step, at), found], (1,), looped_arrays(), FEW)
+    else:
+        assert "same elements of C" in str(found)
+
+
+def test_what_is_refused_would_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distribute, "why_not_apart", lambda kernel, owners: None)
+    found = grouped(looped(64))
+    assert isinstance(found, Kernel)
+    with pytest.raises(AssertionError):
+        agree([looped(64), found], (1,), looped_arrays(), FEW)
+
+
+def looped_arrays() -> list[Any]:
+    return [*halves(3, (300, 16), (16, 16)), np.ones((300, 16), np.float32)]
+
+
+def written_at(name: str, **attrs: Any) -> Kernel:
+    """A product whose elements go by scatter or atomic, each row to where its number says."""
+    b = Builder()
+    A, W, C = b.tensor("A"), b.tensor("W"), b.tensor("C", int32)
+    zero, shape = b.const(0), (128, 16)
+    a = b("load", A, zero, zero, shape=(128, 16))
+    x = b("dot", a, b("load", W, zero, zero, shape=(16, 16)), b.const(0.0, float32, shape))
+    x = b("cast", x, dtype=int32)
+    rows = b("mul", b("arange", start=0, stop=128), b.const(37, int32, (128,)))
+    rows = row(b, b("mod", rows, b.const(100, int32, (128,))), shape)
+    columns = b("broadcast", b("reshape", b("arange", start=0, stop=16), shape=(1, 16)), shape=shape)
+    op = b.op(name, C, rows, columns, x, b("lt", columns, rows), **attrs)
+    if attrs.get("kind") == "max":
+        b.op("store", C, op.result, zero, zero)
+    return b.kernel(name)
+
+
+@pytest.mark.parametrize(("name", "attrs"), [("scatter", {}), ("atomic", {"kind": "add"})])
+def test_scattered_rows(name: str, attrs: dict[str, Any]) -> None:
+    kernel = written_at(name, **attrs)
+    parts = split_rows(canonicalize(kernel))
+    assert isinstance(parts, Kernel)
+    rng = np.random.default_rng(1)
+    a, w = (rng.integers(-4, 5, s).astype(np.float16) for s in ((128, 16), (16, 16)))
+    agree([kernel, parts, make_async(canonicalize(parts))], (1,), [a, w, np.zeros((128, 16), np.int32)], FEW)
+    found = grouped(kernel)
+    if name == "scatter":
+        assert "same elements of C" in str(found)
+    else:
+        assert isinstance(found, Kernel)
+        agree([kernel, found], (1,), [a, w, np.zeros((128, 16), np.int32)], FEW)
+
+
+@pytest.mark.parametrize("kind", ["xchg", "max"])
+def test_atomics_whose_order_shows(kind: str) -> None:
+    """The last exchange wins, and an old value tells who came first."""
+    assert "order of this atomic" in str(split_rows(canonicalize(written_at("atomic", kind=kind))))
