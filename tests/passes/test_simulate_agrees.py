@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import pytest
 from schedule_kit import mutants, small_problem
@@ -78,10 +77,8 @@ def test_of_two_ops_at_one_cycle_the_writer_must_come_first(first: str) -> None:
 
 @pytest.mark.slow
 def test_refused_if_and_only_if_broken_on_many() -> None:
-    """The figures of docs/machine-model.md."""
+    """What docs/machine-model.md says: more than 1600 schedules."""
     cases = schedules(1000, 1300, 8)
+    assert len(cases) > 1600
     for problem, schedule, run in cases:
         assert bool(judged(problem, schedule)) == run.broken, (problem.name, schedule)
-    page = (Path(__file__).parents[2] / "docs" / "machine-model.md").read_text(encoding="utf-8")
-    broken = sum(run.broken for _, _, run in cases)
-    assert f"of {len(cases)} schedules" in page and f"refuses the {broken} that break" in page
