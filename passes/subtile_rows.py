@@ -89,14 +89,14 @@ def forward(op: Op, n: int, dim: int, parts: int) -> int:
     if op.name == "broadcast":
         return dim
     if op.name == "permute":
-        return tuple(op.attrs["perm"]).index(dim)
+        return int(tuple(op.attrs["perm"]).index(dim))
     if op.name == "reshape":
         found = same_part(shape_of(op.args[0]), dim, shape_of(op.result), parts)
         if found is None:
             raise CannotSplit(f"{where(op)}: this reshape mixes rows with what is before them")
         return found
     if op.name == "reduce" and op.attrs["axis"] != dim:
-        return dim - (op.attrs["axis"] < dim)
+        return dim - int(op.attrs["axis"] < dim)
     raise CannotSplit(f"{where(op)}: this {op.name} needs all rows at once")
 
 
@@ -124,7 +124,7 @@ def backward(op: Op, n: int, dim: int, parts: int) -> int | None:
             raise CannotSplit(f"{where(op)}: this reshape does not make its rows in parts")
         return found
     if op.name == "reduce":
-        return dim + (op.attrs["axis"] <= dim)
+        return dim + int(op.attrs["axis"] <= dim)
     raise CannotSplit(f"{where(op)}: this {op.name} is not made in parts")
 
 
