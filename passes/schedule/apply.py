@@ -18,9 +18,9 @@ from tilec.passes.schedule.distribute import compute_block, consumers, effects, 
 from tilec.passes.schedule.follow import follow, mark
 from tilec.passes.schedule.joint import KernelPlan
 
-# Registers per thread of (load, compute), by warps of all compute groups: setmaxnreg takes
-# multiples of 8, and all groups share 65536.
-REGISTERS = {4: (24, 240), 8: (40, 232)}
+# Registers per thread of the load group and of a compute group, of which there may be two:
+# setmaxnreg takes multiples of 8 from 24 on, and all groups share 65536.
+REGISTERS = 24, 240
 LOAD_WARPS = WARPGROUP = 4
 LARGE_TILE = 64 * 128
 ONE_GROUP_WARPS = (1, 2, 4, 8, 16)
@@ -47,7 +47,7 @@ def specialize(plan: KernelPlan, in_flight: int = IN_FLIGHT) -> Kernel:
     names = consumers(kernel)
     flying = min((in_flight, *(plan.depths[n] for n in _loop_rings(plan))))
     found = [follow(block, flying) for block in _blocks(kernel, rings, names)]
-    few, many = REGISTERS[plan.warps * len(names)]
+    few, many = REGISTERS
     groups = make(
         "warp_groups", blocks=tuple(block for block, _ in found), loc=news[0].loc, names=(LOAD, *names),
         warps=(LOAD_WARPS, *(plan.warps for _ in names)), registers=(few, *(many for _ in names)),

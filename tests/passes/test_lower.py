@@ -139,7 +139,7 @@ def test_gemm_of_hopper_shape() -> None:
     groups = groups_of(stages.scheduled)
     assert groups.attrs["names"] == ("load", "compute")
     assert groups.attrs["warps"] == (4, 8)
-    assert groups.attrs["registers"] == (40, 232)
+    assert groups.attrs["registers"] == (24, 240)
     (facts,) = map(dict, stages.scheduled.attrs["schedule"])
     assert facts["ii"] == facts["bound"] == 8 * 129
     assert facts["status"] == "optimal"
