@@ -84,6 +84,9 @@ class _Simplifier:
         return (op,)
 
     def _may_merge(self, op: Op) -> bool:
+        """Running products are counted by waits: each stays one of its own."""
+        if op.attrs.get("asynchronous"):
+            return False
         effect = opdef(op.name).effect
         return effect == "pure" or (effect == "read" and op.args[0] not in self.written)
 
