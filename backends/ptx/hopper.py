@@ -83,10 +83,9 @@ class Hopper:
                 hopper_ring.arriver(e, self.open[op.args[0]])
 
     def end(self, e: Emitter, group: str = "main") -> None:
-        """At the end of a group: its copies out of shared memory are done, and so is its last turn."""
+        """At the end of a group: its copies out of shared memory are done."""
         if any(self.groups[op] == group for op in self.stores):
             drain(e)
-        hopper_turns.end(e, group, self.turns)
 
     def _allocate(self) -> SmemPlan:
         """Shared memory, with staging for each group's stores as large as fits, down to none."""

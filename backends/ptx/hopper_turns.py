@@ -5,8 +5,7 @@ groups (from, to) of a chain has one barrier. One is enough: turns of a chain fo
 other, so the pair's barrier is passed before the group that arrived gets another turn.
 
 Turn 0 of the first round waits for an arrival that no turn makes: the group of the last
-turn makes it when it starts. One arrival is then left over when all is done: the group of
-turn 0 takes it before it ends, so that no barrier is left half full.
+turn makes it when it starts. When all is done one arrival is left over, which nobody needs.
 """
 
 from __future__ import annotations
@@ -95,13 +94,6 @@ def begin(e: Emitter, group: str, chains: Mapping[str, Chain]) -> None:
     for chain in chains.values():
         if chain.owners[-1] == group:
             _arrive(e, chain.before[0])
-
-
-def end(e: Emitter, group: str, chains: Mapping[str, Chain]) -> None:
-    """At the end of a group: the arrivals of the last turns."""
-    for chain in chains.values():
-        if chain.owners[0] == group:
-            _wait(e, chain.before[0])
 
 
 def _wait(e: Emitter, handover: Handover | None) -> None:
