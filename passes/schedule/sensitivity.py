@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import product
 
 from tilec.passes.schedule.checker import violations
 from tilec.passes.schedule.model import Answer, Edge, Op, Problem, Reader, Schedule, Segment, exclusive
@@ -71,7 +71,7 @@ def sensitivity(
 def fixed_structure(problem: Problem, plan: Schedule, moved: Problem) -> Schedule | None:
     """The plan with its structure kept and the least interval that other costs of the same ops allow.
 
-    None where no interval has a legal plan of this structure.
+    None where there is none, or the checker refuses it.
     """
     least = least_interval(problem.op, structure(problem, plan, moved))
     if least is None:
@@ -82,13 +82,17 @@ def fixed_structure(problem: Problem, plan: Schedule, moved: Problem) -> Schedul
 
 
 def structure(problem: Problem, plan: Schedule, moved: Problem) -> Iterator[Arc]:
-    """Which comes first, and how many intervals apart, as in the plan; how long it takes, as moved."""
+    """Which comes first, and how many intervals apart, as in the plan; how long it takes, as moved.
+
+    Where `decided` asks for more than the plan keeps, what the plan keeps is enough.
+    """
     kept, new = (decided(_without_units(p), plan) for p in (problem, moved))
     for old, now in zip(kept, new, strict=True):
-        yield Arc(now.src, now.dst, now.d, old.delta)
-    for unit, count in problem.limits.units:
+        gap = plan.times[old.dst] + old.delta * plan.ii - plan.times[old.src]
+        yield Arc(now.src, now.dst, now.d - max(0, old.d - gap), old.delta)
+    for unit, _ in problem.limits.units:
         pairs = zip(_held(problem, unit), _held(moved, unit), strict=True)
-        yield from _orders(plan, count, list(pairs))
+        yield from _orders(plan, list(pairs))
 
 
 def _without_units(problem: Problem) -> Problem:
@@ -99,16 +103,18 @@ def _held(problem: Problem, unit: str) -> Iterator[Held]:
     yield from ((o, s) for o in problem.ops for s in o.reserve if s.unit == unit)
 
 
-def _orders(plan: Schedule, count: int, pairs: list[tuple[Held, Held]]) -> Iterator[Arc]:
-    """Reservations of a unit that do not meet in the plan keep their order; one does not meet itself."""
-    for _, (o, s) in pairs:
-        yield Arc(o.id, o.id, s.length, max(1, count // s.amount))
-    for ((a, x), (_, new_x)), ((b, y), (_, new_y)) in combinations(pairs, 2):
-        gap = plan.times[b.id] + y.offset - plan.times[a.id] - x.offset
-        windows, rest = divmod(gap, plan.ii)
-        if a is not b and not exclusive(a, b) and x.length <= rest <= plan.ii - y.length:
-            yield Arc(a.id, b.id, new_x.length + x.offset - y.offset, -windows)
-            yield Arc(b.id, a.id, new_y.length + y.offset - x.offset, windows + 1)
+def _orders(plan: Schedule, pairs: list[tuple[Held, Held]]) -> Iterator[Arc]:
+    """Where a reservation starts, no more copies of another are held than in the plan: usage peaks there."""
+    for ((a, x), (_, new)), ((b, y), _) in product(pairs, repeat=2):
+        if a is not b and exclusive(a, b):
+            continue
+        shift = x.offset - y.offset
+        gap = plan.times[b.id] - plan.times[a.id] - shift
+        windows = gap // plan.ii
+        copies = windows - (gap - x.length) // plan.ii
+        yield Arc(a.id, b.id, new.length + shift, copies - windows)
+        if a is not b:
+            yield Arc(b.id, a.id, 1 - shift, windows + 1)
 
 
 def costs(problem: Problem) -> Iterator[Cost]:
