@@ -215,14 +215,7 @@ def test_two_groups_share_two_barriers() -> None:
     """1 and 2 are the groups' own. The group of the last turn opens the chain."""
     text = compiled(alternating(2)).text
     found = re.findall(r"bar\.(sync|arrive) (\d+), 256;", text)
-    assert found == [
-        ("sync", "3"),
-        ("arrive", "4"),
-        ("sync", "3"),
-        ("arrive", "3"),
-        ("sync", "4"),
-        ("arrive", "3"),
-    ]
+    assert found == [("sync", "3"), ("arrive", "4"), ("arrive", "3"), ("sync", "4"), ("arrive", "3")]
     assert "256;" not in compiled(alternating(1)).text
 
 
