@@ -193,6 +193,15 @@ class Polish:
         return replace(plan, depths=least)
 
 
+def _turned(problem: Problem, plan: Schedule) -> Schedule:
+    """The plan from the cycle on in which the encoding begins its window."""
+    anchor = anchor_of(problem)
+    if anchor is None:
+        return plan
+    by = -plan.times[problem.ops[anchor].id] % plan.ii
+    return replace(plan, times={v: t + by for v, t in plan.times.items()})
+
+
 def polish(
     problem: Problem, plan: Schedule, ii: int, names: tuple[str, ...], rlimit: int, query: Query | None
 ) -> tuple[Schedule, tuple[Goal, ...], int]:
@@ -206,7 +215,7 @@ def polish(
     else:
         before = query.session.work
         query.session.rlimit = before + rlimit
-    first: Found = plan if plan.ii == ii else query.ask()
+    first: Found = _turned(problem, plan) if plan.ii == ii else query.ask()
     if not isinstance(first, Schedule):
         return (
             plan,
