@@ -7,11 +7,13 @@ from tilec.ir.ptx.isa import forms_of
 from tilec.ir.ptx.module import Entry, Instruction, Module, Sym
 from tilec.runtime.emulator import (
     alu,
+    atomics,
     barrier,
     calls,
     compare,
     convert,
     floats,
+    launchcontrol,
     matrices,
     mbarrier,
     memory,
@@ -30,11 +32,12 @@ from tilec.runtime.emulator.program import Op, Program, Run, registers_of
 from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.strand import Strand
 
-TABLE: dict[str, Builder] = {
-    **alu.TABLE, **compare.TABLE, **floats.TABLE, **convert.TABLE, **memory.TABLE, **warp.TABLE,
-    **mbarrier.TABLE, **barrier.TABLE, **tma.TABLE, **tensormap.TABLE, **tensorcore.TABLE, **wgmma.TABLE,
-    **tcgen05.TABLE, **calls.TABLE, **matrices.TABLE,
-}  # fmt: skip
+_MODULES: tuple[dict[str, Builder], ...] = (
+    alu.TABLE, compare.TABLE, floats.TABLE, convert.TABLE, memory.TABLE, atomics.TABLE, warp.TABLE,
+    matrices.TABLE, mbarrier.TABLE, barrier.TABLE, tma.TABLE, tensormap.TABLE, tensorcore.TABLE, wgmma.TABLE,
+    tcgen05.TABLE, calls.TABLE, launchcontrol.TABLE,
+)  # fmt: skip
+TABLE: dict[str, Builder] = {name: build for table in _MODULES for name, build in table.items()}
 _FLOAT_TYPES = frozenset(("f16", "f16x2", "bf16", "bf16x2", "f32", "f32x2", "f64"))
 _CONTROL = ("bra", "brx", "ret", "exit")
 _EFFECT = ("st", "red", "atom", "cp", "mbarrier", "bar", "barrier", "wgmma", "setmaxnreg", "stmatrix",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,6 +47,7 @@ class Machine:
     now: int = 0
     reports: list[Report] = field(default_factory=list)
     known: set[tuple[str, int]] = field(default_factory=set)
+    queue: deque[Dim] = field(default_factory=deque)
     printed: list[str] = field(default_factory=list)
     cluster_ctas: list[Cta] = field(default_factory=list)
 
@@ -73,12 +75,14 @@ class Machine:
             raise RaceError(report.code, f"{report.message} at PTX line {report.line}", loc=loc)
 
     def run(self) -> None:
-        """Run the grid to its end. An error that stops it carries the reports so far."""
+        """Run the grid to its end. A cluster may take others out of the queue (see
+        ``launchcontrol``). An error that stops the run carries the reports so far."""
         steps = [range(0, g, c) for g, c in zip(self.grid, self.cluster, strict=True)]
         try:
             with np.errstate(all="ignore"):
-                for z, y, x in itertools.product(*reversed(steps)):
-                    self._run_cluster((x, y, z))
+                self.queue.extend((x, y, z) for z, y, x in itertools.product(*reversed(steps)))
+                while self.queue:
+                    self._run_cluster(self.queue.popleft())
         except (EmulatorError, Deadlock) as error:
             error.reports = tuple(self.reports)
             raise

@@ -32,6 +32,10 @@ ELEMENTS = (
     ("UINT8", 1), ("UINT16", 2), ("UINT32", 4), ("INT32", 4), ("UINT64", 8), ("INT64", 8), ("FLOAT16", 2),
     ("FLOAT32", 4), ("FLOAT32_FTZ", 4), ("FLOAT64", 8), ("BFLOAT16", 2), ("TFLOAT32", 4), ("TFLOAT32_FTZ", 4),
 )  # fmt: skip
+_NANS = {
+    "FLOAT16": 0x7FFF, "BFLOAT16": 0x7FFF, "FLOAT32": 0x7FFFFFFF, "FLOAT32_FTZ": 0x7FFFFFFF,
+    "TFLOAT32": 0x7FFFFFFF, "TFLOAT32_FTZ": 0x7FFFFFFF, "FLOAT64": 0x7FFFFFFFFFFFFFFF,
+}  # fmt: skip
 _OFFSETS = {
     "global_address": (0, 8), "global_stride": (8, 8), "global_dim": (40, 8), "box_dim": (80, 2),
     "element_stride": (90, 1), "rank": (95, 1), "elemtype": (96, 1), "interleave_layout": (97, 1),
@@ -56,6 +60,11 @@ class TensorMap:
     def size(self) -> int:
         """Bytes of one element."""
         return ELEMENTS[self.element][1]
+
+    @property
+    def outside(self) -> int:
+        """The bits of an element outside the tensor: 0, or a NaN of its float type."""
+        return _NANS.get(ELEMENTS[self.element][0], 0) if self.fill else 0
 
     @property
     def bytes(self) -> int:

@@ -11,8 +11,8 @@ from tilec.ir.ptx.module import Addr, Instruction, Int
 from tilec.runtime.emulator import access, tensormap
 from tilec.runtime.emulator.alu import Builder, mods
 from tilec.runtime.emulator.asyncops import AsyncOp
+from tilec.runtime.emulator.copies import cp_async
 from tilec.runtime.emulator.mbarrier import barrier_at, complete_tx
-from tilec.runtime.emulator.memory import cp_async
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.observe import Box, Range
 from tilec.runtime.emulator.operands import DTYPE, Get, address, getter, per_thread
@@ -43,6 +43,8 @@ def copy(inst: Instruction, program: Program) -> Run:
         return lambda s: _wait(s, count, stages, inst)
     if "prefetch" in parts:
         return lambda s: None
+    if any(p.startswith("im2col") for p in parts):
+        raise fault("D404", "the im2col mode of tensor maps is not emulated", inst)
     to_global = any(p == "bulk_group" for p in parts)
     if "tensor" in parts:
         return _tensor_store(inst, program) if to_global else _tensor_load(inst, program)
@@ -97,30 +99,51 @@ def _tensor_load(inst: Instruction, program: Program) -> Run:
             s, s.threads, to(s), where(s), barrier(s), masks, *(c(s) for c in coords)
         ):
             m = tensormap.read_map(s, tensor, inst)
-            if len(at) != len(m.dims):
-                raise fault("E17", f"{len(at)} coordinates for a tensor map of rank {len(m.dims)}", inst)
             targets = _targets(s.cta, place, cast if mask else None, inst)
-            _issue_load(s, thread, m, at, targets, bar, inst)
+            _issue_load(s, thread, m, _boxes(m, at, inst), targets, bar, inst)
 
     return run
 
 
-def _issue_load(s: Strand, thread: int, m: TensorMap, at: list[int], targets: list[tuple[Cta, int]], bar: int,
-                inst: Instruction) -> None:  # fmt: skip
-    size, cta = m.bytes, s.cta
-    _, bar_offset = cta.peer(bar, inst)
+def _boxes(m: TensorMap, at: list[int], inst: Instruction) -> list[list[int]]:
+    """The coordinates of the boxes that a copy moves: one, or the four rows of gather4 and scatter4."""
+    rows = "tile::gather4" in mods(inst) or "tile::scatter4" in mods(inst)
+    if len(at) != (5 if rows else len(m.dims)):
+        raise fault("E17", f"{len(at)} coordinates for a tensor map of rank {len(m.dims)}", inst)
+    if not rows:
+        return [at]
+    if len(m.dims) != 2 or m.box[1] != 1:
+        raise fault("E17", f"four rows with a box of {m.box}, where the box must have one row", inst)
+    return [[at[0], y] for y in at[1:]]
+
+
+def _signalled(owner: Cta, bar_owner: Cta, inst: Instruction) -> Cta:
+    """The CTA whose mbarrier a copy to ``owner`` completes on: its own, or with cta_group::2 the
+    one of its pair that has the parity of the named mbarrier's CTA."""
+    if "cta_group::2" not in mods(inst):
+        return owner
+    return owner.machine.cluster_ctas[owner.rank & ~1 | bar_owner.rank & 1]
+
+
+def _issue_load(s: Strand, thread: int, m: TensorMap, boxes: list[list[int]], targets: list[tuple[Cta, int]],
+                bar: int, inst: Instruction) -> None:  # fmt: skip
+    size, cta = m.bytes * len(boxes), s.cta
+    bar_owner, bar_offset = cta.peer(bar, inst)
+    ends, told = [], []
     for owner, place in targets:
         _require_place(owner, place, size, 128, inst)
-    ends = [(owner, place, barrier_at(owner, owner.window + bar_offset, inst)) for owner, place in targets]
-    landed = cta.machine.observer.copy_in(s, thread, ends, size, Box(m, at), m.swizzle, inst)
+        signalled = _signalled(owner, bar_owner, inst)
+        told.append(signalled)
+        ends.append((owner, place, barrier_at(signalled, signalled.window + bar_offset, inst)))
+    landed = cta.machine.observer.copy_in(s, thread, ends, size, Box(m, boxes[0]), m.swizzle, inst)
 
     def act() -> None:
-        data = _gather(s, m, at, inst)
+        data = np.concatenate([_gather(s, m, at, inst) for at in boxes])
         for i, (owner, place) in enumerate(targets):
             units = tensormap.swizzled_units(place, size, m.swizzle) if m.swizzle else None
             access.bulk_write(owner, place, data, units)
             landed(i)
-            complete_tx(owner, owner.window + bar_offset, size, inst)
+            complete_tx(told[i], told[i].window + bar_offset, size, inst)
 
     cta.issue(AsyncOp("a TMA load", [act]))
 
@@ -137,11 +160,11 @@ def _require_place(cta: Cta, place: int, size: int, align: int, inst: Instructio
 
 
 def _gather(s: Strand, m: TensorMap, at: list[int], inst: Instruction) -> Array:
-    """The bytes of a box, zero where it lies outside."""
+    """The bytes of a box, zero (or NaN, if the map says so) where it lies outside."""
     memory = s.cta.machine.memory
     offset, inside = tensormap.box_bytes(m, at)
     flat, ok = offset.ravel(), inside.ravel()
-    out = np.zeros(len(flat), np.dtype(f"u{m.size}"))
+    out = np.full(len(flat), m.outside, np.dtype(f"u{m.size}"))
     if ok.any():
         used = (flat[ok] + m.address).astype(np.uint64)
         low, high = used.min(), used.max()
@@ -184,15 +207,17 @@ def _tensor_store(inst: Instruction, program: Program) -> Run:
         threads = s.threads
         for thread, place, tensor, *at in _each(s, threads, source(s), where(s), *(c(s) for c in coords)):
             m = tensormap.read_map(s, tensor, inst)
-            offset = own_place(s.cta, place, inst)
-            units = tensormap.swizzled_units(offset, m.bytes, m.swizzle) if m.swizzle else None
+            boxes, offset = _boxes(m, at, inst), own_place(s.cta, place, inst)
+            size = m.bytes * len(boxes)
+            units = tensormap.swizzled_units(offset, size, m.swizzle) if m.swizzle else None
 
-            def write(data: Array, m: TensorMap = m, at: list[int] = at) -> None:
-                _scatter(s, m, at, data, reduce, inst)
+            def write(data: Array, m: TensorMap = m, boxes: list[list[int]] = boxes) -> None:
+                for at, part in zip(boxes, np.split(data, len(boxes)), strict=True):
+                    _scatter(s, m, at, part, reduce, inst)
 
-            _require_place(s.cta, offset, m.bytes, 128, inst)
-            s.cta.machine.observer.copy_out(s, thread, offset, m.bytes, Box(m, at), inst)
-            _issue_store(s, thread, offset, m.bytes, units, write, inst)
+            _require_place(s.cta, offset, size, 128, inst)
+            s.cta.machine.observer.copy_out(s, thread, offset, size, Box(m, boxes[0]), inst)
+            _issue_store(s, thread, offset, size, units, write, inst)
 
     return run
 
