@@ -104,9 +104,9 @@ def _chains(problem: Problem, items: list[str], crossing: set[str]) -> Iterator[
             left.remove(following)
         extra = [problem.crossing(e) if f"{e.src}>{e.dst}" in crossing else 0 for e in path]
         chain = path[0].src + "".join(_arrow(e, x) for e, x in zip(path, extra, strict=True))
-        far = " (second number: in another group)" if any(extra) else ""
-        ops = [path[0].src, *(e.dst for e in path)]
-        yield Reason("dependence", chain + far, sum(e.d for e in path), _locs(problem, ops))
+        far = " (the second number is for changing groups)" if any(extra) else ""
+        ops, cycles = [path[0].src, *(e.dst for e in path)], sum(e.d for e in path) + sum(extra)
+        yield Reason("dependence", f"{chain}: {cycles} cycles{far}", cycles, _locs(problem, ops))
 
 
 def _together(problem: Problem, items: list[str]) -> Iterator[Reason]:

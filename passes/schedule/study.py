@@ -95,13 +95,20 @@ def _lines(s: Study) -> Iterator[str]:
         least = "" if proven else "at least "
         yield f"  slack: some plan of this interval lets every wait take {least}{cycles} cycles more"
     if s.sensitivity:
-        yield "sensitivity: cost, factor, interval of this plan's structure, solved again"
-        yield from (f"  {_moved(m)}" for m in s.sensitivity)
+        yield from _sensitivity(s.sensitivity)
+
+
+def _sensitivity(rows: tuple[Moved, ...]) -> Iterator[str]:
+    """A line for each cost, with all its factors."""
+    factors = " and ".join(f"x {f}" for f in dict.fromkeys(m.factor for m in rows))
+    best = "; (best N): another plan" if any(m.solved is not None for m in rows) else ""
+    yield f"sensitivity: interval of this plan's structure with a cost {factors}{best}"
+    for cost in dict.fromkeys(m.cost for m in rows):
+        yield f"  {cost}: " + ", ".join(_moved(m) for m in rows if m.cost == cost)
 
 
 def _moved(m: Moved) -> str:
-    solved = "" if m.solved is None else f", {'' if m.proven else 'at most '}{m.solved}"
-    verdict = "" if m.solved is None else f": {'stays optimal' if m.stays else 'another plan is better'}"
-    if m.solved is not None and not m.proven:
-        verdict = ": not proven"
-    return f"{m.cost} x {m.factor}: {m.fixed if m.fixed is not None else 'breaks'}{solved}{verdict}"
+    kept = "breaks" if m.fixed is None else str(m.fixed)
+    if m.solved is None or m.stays:
+        return kept
+    return f"{kept} (best {m.solved})" if m.proven else f"{kept} (best at most {m.solved}, not proven)"

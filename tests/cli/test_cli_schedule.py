@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +224,28 @@ def test_help_has_an_example(verb: str) -> None:
     result = tilec(verb, "--help")
     assert result.exit_code == 0
     assert f"Example: tilec {verb} " in result.output
+
+
+def on_page(language: str) -> list[str]:
+    text = (EXAMPLES.parent / "docs" / "schedule-explained.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+
+
+@pytest.mark.parametrize("block", on_page("console"), ids=lambda b: b.partition("\n")[0])
+def test_what_the_page_shows_is_what_is_printed(block: str) -> None:
+    """Lines of dots stand for what is left out."""
+    command, _, shown = block.partition("\n")
+    printed = tilec(*shlex.split(command.removeprefix("$ tilec "))).output
+    for part in shown.split("...\n"):
+        assert part in printed
+
+
+def test_the_baselines_of_the_page() -> None:
+    text = (EXAMPLES.parent / "docs" / "schedule-explained.md").read_text(encoding="utf-8")
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    [head] = [r for r in rows if r[:2] == ["loop", "optimal"]]
+    for row in (r for r in rows if r[0] in ("gemm", "fa3", "fa3-d64", "fa4-alias", "fa3-backward")):
+        found = json.loads(tilec("explain", "--gallery", row[0], "--baselines", "--format", "json").stdout)
+        made = {b["name"]: str(b["interval"]) for b in found["baselines"]}
+        assert str(found["ii"]) == row[1]
+        assert dict(zip(head[2:], row[2:], strict=True)) == {n: made.get(n, "") for n in head[2:]}
