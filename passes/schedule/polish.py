@@ -174,7 +174,7 @@ class Polish:
     def _take(self, plan: Schedule) -> None:
         """A plan of the solver, with its ops as early as its structure allows.
 
-        No time grows, so no goal suffers as long as carried values do not take longer.
+        No time may grow, so no goal suffers as long as carried values do not take longer.
         """
         arcs = list(decided(slower(self.problem, self.extra), plan))
         for e in carried(self.problem):
@@ -184,7 +184,8 @@ class Polish:
         if anchor is not None:
             fixed[self.problem.ops[anchor].id] = plan.times[self.problem.ops[anchor].id]
         times = least_times(self.problem, arcs, plan.ii, fixed)
-        self.plan = plan if times is None else self._shallow(replace(plan, times=times))
+        earlier = times is not None and all(times[v] <= plan.times[v] for v in times)
+        self.plan = self._shallow(replace(plan, times=times)) if times and earlier else plan
 
     def _shallow(self, plan: Schedule) -> Schedule:
         """With the least depths for its times."""
