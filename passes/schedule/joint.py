@@ -23,7 +23,7 @@ from tilec.passes.schedule.search import solve
 from tilec.passes.schedule.slots import Ring, budget, least, rings, total, with_spares
 
 UNIT = "TC"
-RLIMIT = 60_000_000  # z3 resource units for one loop, some seconds: what a compilation may cost
+RLIMIT = 30_000_000  # z3 resource units for one loop, some seconds: what a compilation may cost
 
 
 @dataclass(frozen=True, eq=False)
