@@ -10,7 +10,10 @@ from pass_kernels import Builder, attention, gemm, persistent_gemm, row
 from test_lower import FEW, MANY, agree, halves
 
 from tilec.ir.core import Kernel, Value, walk
+from tilec.ir.errors import DeadlockError, InternalError
 from tilec.ir.forms import verify
+from tilec.ir.interp import interpret
+from tilec.ir.text import parse_kernel, print_kernel
 from tilec.ir.types import float32, int32
 from tilec.passes import canonicalize, make_async
 from tilec.passes.schedule import distribute
@@ -176,3 +179,58 @@ def test_scattered_rows(name: str, attrs: dict[str, Any]) -> None:
 def test_atomics_whose_order_shows(kind: str) -> None:
     """The last exchange wins, and an old value tells who came first."""
     assert "order of this atomic" in str(split_rows(canonicalize(written_at("atomic", kind=kind))))
+
+
+RELEASE_A, RELEASE_B = (f'    aref.release %a_b {{group="compute_{g}"}}\n' for g in "ab")
+DOT_A, WAIT_A = "    %acc_a =", "      %acc_a_1"
+GET_B = '= aref.get %a_b {group="compute_b"}'
+# What is edited in the AREF text of a split GEMM, and the verifier's answer.
+ONE_PROGRAM: dict[str, tuple[str, list[tuple[str, str]]]] = {
+    "a consumer never releases": ("X211", [(RELEASE_B, "")]),
+    "a consumer releases for another": ("X211", [(RELEASE_B, RELEASE_A)]),
+    "a consumer gets for another": ("X211", [(GET_B, GET_B.replace("e_b", "e_a"))]),
+    "a consumer that nobody releases for": ("X211", [(GET_B, GET_B.replace("e_b", "e_c"))]),
+    "a tile of a consumer that has released": ("X215", [("dot %a_b_3, %b_2", "dot %a_b_3, %b_1")]),
+    "a release before the last use": ("X215", [(RELEASE_A, ""), (DOT_A, RELEASE_A + DOT_A)]),
+}  # fmt: skip
+# The same for its SCHEDULED text.
+GROUPS: dict[str, tuple[str, list[tuple[str, str]]]] = {
+    "a group never releases": ("X226", [("  " + RELEASE_B, "")]),
+    "a release before the wait": ("X227", [("  " + RELEASE_A, ""), (WAIT_A, "  " + RELEASE_A + WAIT_A)]),
+    "a tile of another group": ("X204", [("dot %a_b_3, %b_2", "dot %a_b_3, %b_1")]),
+}  # fmt: skip
+
+
+def edited(kernel: Kernel, edits: list[tuple[str, str]]) -> Kernel:
+    text = print_kernel(kernel)
+    for old, new in edits:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return parse_kernel(text)
+
+
+@pytest.mark.parametrize("name", ONE_PROGRAM)
+def test_consumers_that_do_not_keep_the_rules(name: str) -> None:
+    code, edits = ONE_PROGRAM[name]
+    with pytest.raises(InternalError, match=code):
+        verify(edited(canonicalize(make_async(split("gemm"))), edits))
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_groups_that_do_not_keep_the_rules(name: str) -> None:
+    code, edits = GROUPS[name]
+    kernel = grouped(KERNELS["gemm"]())
+    assert isinstance(kernel, Kernel)
+    with pytest.raises(InternalError, match=code):
+        verify(edited(kernel, edits))
+
+
+@pytest.mark.parametrize(("policy", "seed"), FEW)
+def test_a_slot_waits_for_all_who_read_it(policy: str, seed: int) -> None:
+    """One group that keeps its slots stops the other as soon as the ring is full."""
+    kernel = grouped(KERNELS["gemm"]())
+    assert isinstance(kernel, Kernel)
+    stuck = edited(kernel, GROUPS["a group never releases"][1])
+    grid, args = arrays("gemm", 4)
+    with pytest.raises(DeadlockError, match="compute_a waits for a full slot of a_b"):
+        interpret(stuck, grid, args, policy=policy, seed=seed)
