@@ -12,6 +12,7 @@ from tilec.ir.ptx.isa import TARGET_VERSION, check
 from tilec.ir.ptx.module import (
     TYPE_BYTES,
     Addr,
+    Args,
     BranchTargets,
     Comment,
     Entry,
@@ -50,7 +51,7 @@ def operand(value: Value) -> Operand:
         return Int(int(value))
     if isinstance(value, float):
         return f32(value)
-    if isinstance(value, (Reg, Sym, Int, Float, Addr, Vec, Pair, Not)):
+    if isinstance(value, (Reg, Sym, Int, Float, Addr, Vec, Pair, Not, Args)):
         return value
     return Vec(tuple(operand(v) for v in value))
 

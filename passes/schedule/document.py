@@ -227,7 +227,9 @@ def _names(problem: Problem) -> None:
         for i, name in enumerate(ids):
             if name in ids[:i]:
                 raise wrong(f"$.{path}[{i}].id", f"{name!r} is used twice")
-    uses = [(f"$.ops[{i}].reserve", s.unit, units) for i, o in enumerate(problem.ops) for s in o.reserve]
+    uses: list[tuple[str, str, Mapping[str, Any]]] = []
+    for i, o in enumerate(problem.ops):
+        uses += [(f"$.ops[{i}].reserve", s.unit, units) for s in o.reserve]
     for i, e in enumerate(problem.edges):
         uses += [(f"$.edges[{i}].src", e.src, ops), (f"$.edges[{i}].dst", e.dst, ops)]
     for i, b in enumerate(problem.buffers):

@@ -76,9 +76,9 @@ def decided(problem: Problem, plan: Schedule) -> Iterator[Arc]:
     for b in problem.buffers:
         depth = plan.depths.get(b.id, 1)
         yield from (Arc(r.op, b.writer, after(problem, r.op, b.writer, r.rd), depth) for r in b.readers)
-    for one, other in combinations([b for b in problem.buffers if b.alloc], 2):
-        if one.mem == other.mem and _overlap(plan, one, other):
-            yield from _one_after_other(plan, one, other)
+    for a, b in combinations([b for b in problem.buffers if b.alloc], 2):
+        if a.mem == b.mem and _overlap(plan, a, b):
+            yield from _one_after_other(plan, a, b)
     yield from _live(problem, plan)
 
 

@@ -134,7 +134,7 @@ def saturated_high(inst: Instruction, program: Program) -> Run:
 
     def run(a: Array, b: Array, c: Array) -> Array:
         high = a.astype(np.int64) * b.astype(np.int64) >> 32
-        return np.clip(high + c, -(2**31), 2**31 - 1).astype(np.int32)
+        return np.asarray(np.clip(high + c, -(2**31), 2**31 - 1), np.int32)
 
     return _apply(inst, program, "s32", ("s32",) * 3, run)
 

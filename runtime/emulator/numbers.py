@@ -127,7 +127,7 @@ def _table(fmt: str) -> Array:
         value = np.where(top, np.where(mantissa == 0, np.inf, np.nan), value)
     elif f.nan:
         value = np.where(top & (mantissa == (1 << f.mantissa) - 1), np.nan, value)
-    return np.where(raw >> (f.bits - 1) & 1, -value, value).astype(np.float32)
+    return np.asarray(np.where(raw >> (f.bits - 1) & 1, -value, value), np.float32)
 
 
 def _exponents() -> Array:

@@ -131,7 +131,8 @@ def _mask(inst: Instruction, program: Program, rest: list[Operand]) -> Callable[
 
     def run(s: Strand) -> Array:
         words = np.stack([per_thread(s, g(s)) for g in gets], axis=1)
-        return np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1, bitorder="little") != 0
+        bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1, bitorder="little")
+        return np.asarray(bits != 0)
 
     return run
 

@@ -79,7 +79,8 @@ def decode_product(bits: int, inst: Instruction) -> Product:
         raise fault("D404", "sparse products are not emulated", inst)
     codes = (bits >> 7 & 7, bits >> 10 & (3 if k == 64 else 7))
     if scaled:
-        results, scales = (1,), _scales(kind, inst)
+        results: tuple[int, ...] = (1,)
+        scales = _scales(kind, inst)
         result, scale = 1, ("ue4m3", "ue8m0")[bits >> 23 & 1]
         if bits >> 31:
             raise fault("D404", "products with k = 96 are not emulated", inst)

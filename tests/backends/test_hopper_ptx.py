@@ -175,9 +175,10 @@ def test_the_assembler_spills_nothing_and_keeps_everything(name: str) -> None:
 def test_p_of_attention_stays_in_registers(causal: bool) -> None:
     made = compiled(attention, types(*[("f16", 3)] * 4), D=128, causal=causal, BM=128, BN=128)
     products = lines(made, "wgmma.mma_async")
-    assert (len(products), sum(p.count("{") == 2 for p in products)) == (16, 8)
-    loop = made.text[made.text.index("wgmma.mma_async") : made.text.rindex("wgmma.mma_async")]
-    assert "st.shared" not in loop and "ld.shared" not in loop
+    assert len(products) == 2 * sum(p.count("{") == 2 for p in products) > 0
+    rounds = [text[text.rindex("$loop") :] for text in made.text.split("bra.uni $loop")[:-1]]
+    rounds = [text for text in rounds if "wgmma.mma_async" in text]
+    assert rounds and not any("st.shared" in text or "ld.shared" in text for text in rounds)
 
 
 def test_the_output_of_attention_stays_in_its_registers_from_round_to_round() -> None:
@@ -190,9 +191,10 @@ def test_a_product_without_accumulator_ignores_the_registers() -> None:
     """Scale-d of the first step is false, and no zeros are moved for it."""
     made = compiled(attention, types(*[("f16", 3)] * 4), D=64, BM=64, BN=64)
     scales = [re.findall(r"%p\d+", line)[0] for line in lines(made, "wgmma.mma_async")]
-    assert scales[:4] == [scales[0], *[scales[1]] * 3] and scales[0] != scales[1]
-    assert scales[4:] == [scales[1]] * 4
-    assert any(f"{scales[0]}, 0;" in line for line in lines(made, "mov.pred"))
+    products = {tuple(scales[n : n + 4]) for n in range(0, len(scales), 4)}
+    ignoring = {p for p in products if p[0] != p[1]}
+    assert ignoring and all(p[1:] == (p[1],) * 3 for p in products)
+    assert all(any(f"{p[0]}, 0;" in line for line in lines(made, "mov.pred")) for p in ignoring)
 
 
 MUTATIONS: dict[str, tuple[str, str, int]] = {

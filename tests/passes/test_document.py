@@ -61,7 +61,8 @@ def test_answers_come_back_as_they_were() -> None:
 
 def test_the_schemas_have_the_fields_that_are_read() -> None:
     tables = {
-        "OP": schema.OP, "EDGE": schema.EDGE, "BUFFER": schema.BUFFER, "LIMITS": schema.MACHINE, "HINT": schema.HINT,
+        "OP": schema.OP, "EDGE": schema.EDGE, "BUFFER": schema.BUFFER, "LIMITS": schema.MACHINE,
+        "HINT": schema.HINT,
         "FIELDS": schema.PROBLEM_SCHEMA, "SCHEDULE": schema.SCHEDULE, "BOUND": schema.BOUND,
         "ANSWER_FIELDS": schema.ANSWER_SCHEMA,
     }  # fmt: skip

@@ -258,7 +258,8 @@ def test_tf32_operands_that_are_not_k_major():
     bench.ready()
     idesc = instruction(128, 32, 1, 2, 2, turn_a=1, turn_b=1)
     bench.issue(lambda: mma(bench, "tf32", bench.cell(0),
-                            *(bench.describe(s, 1024, 512, "128B/32B") for s in starts), idesc, 0))  # fmt: skip
+                            *(bench.describe(s, 1024, 512, "128B/32B") for s in starts),
+                            idesc, 0))  # fmt: skip
     words = bench.out(0, 32)
     bench.run()
     assert (words.view(np.float32) == real(left) @ real(right).T).all()
@@ -319,7 +320,8 @@ def test_the_kept_accumulator_is_scaled_down():
     one = bench.b.define("pred", "setp.eq.u32", 0, 0)
     bench.issue(lambda: bench.b.emit("tcgen05.mma.cta_group::1.kind::f16", bench.cell(0),
                                      *(bench.describe(s, 0, sbo, "32B") for s in (a, b)),
-                                     bench.b.define("b32", "mov.b32", instruction(128, 8, 1, 0, 0)), one, 3))  # fmt: skip
+                                     bench.b.define("b32", "mov.b32", instruction(128, 8, 1, 0, 0)),
+                                     one, 3))  # fmt: skip
     words = bench.out(0, 8)
     bench.run()
     assert (words.view(np.float32) == real(left) @ real(right).T + 1).all()
@@ -337,7 +339,8 @@ def test_weight_stationary_products_fold_the_columns(m, in_tensor):
     one = bench.b.define("pred", "setp.ne.u32", 0, 0)
     bench.issue(lambda: bench.b.emit("tcgen05.mma.ws.cta_group::1.kind::f16", bench.cell(0), where,
                                      bench.describe(b, 0, sbo, "32B"),
-                                     bench.b.define("b32", "mov.b32", instruction(m, 64, 1, 0, 0)), one))  # fmt: skip
+                                     bench.b.define("b32", "mov.b32", instruction(m, 64, 1, 0, 0)),
+                                     one))  # fmt: skip
     count = 64 * m // 128
     words = bench.out(0, count)
     bench.run()
@@ -387,7 +390,8 @@ def test_block_scaled_products(kind, type, suffix, scales, id, ue8m0):
     bench.put(scale_words(codes[1]), 160)
     code = 1 if k == 64 else CODES[type]
     idesc = instruction(128, n, 0, code, code, ue8m0=ue8m0, id_a=id, id_b=id)
-    bench.issue(lambda: mma(bench, kind, bench.cell(0), *(bench.describe(s, 0, sbo, "32B") for s in (a, b)), idesc,
+    bench.issue(lambda: mma(bench, kind, bench.cell(0), *(bench.describe(s, 0, sbo, "32B") for s in (a, b)),
+                            idesc,
                             0, bench.cell(128), bench.cell(160), suffix=f".block_scale{suffix}"))  # fmt: skip
     words = bench.out(0, n)
     bench.run()

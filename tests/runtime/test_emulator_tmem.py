@@ -275,7 +275,8 @@ def test_products_of_one_thread_act_in_order(mode, seed):
             for column in (128, 160):
                 bench.b.emit(f"tcgen05.cp.{bench.group}.32x128b.warpx4", bench.cell(column),
                              bench.describe(scales[step], 0, 128, "none"))  # fmt: skip
-            mma(bench, "mxf8f6f4", bench.cell(0), *(bench.describe(s, 0, 256, "32B") for s in (a, b)), idesc, step,
+            mma(bench, "mxf8f6f4", bench.cell(0), *(bench.describe(s, 0, 256, "32B") for s in (a, b)),
+                idesc, step,
                 bench.cell(128), bench.cell(160), suffix=".block_scale")  # fmt: skip
 
     bench.issue(body)
