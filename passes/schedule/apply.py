@@ -90,7 +90,7 @@ def facts(plan: KernelPlan) -> tuple[tuple[tuple[str, Any], ...], ...]:
     """What the answers say, as plain data for ``kernel.attrs["schedule"]``, a row for each ring loop."""
     rows = []
     for number, (loop, answer) in enumerate(zip(plan.loops, plan.answers, strict=True)):
-        row: dict[str, Any] = {"loop": number, "line": loop.loop.loc.line, "status": answer.status}
+        row: dict[str, Any] = {"loop": number, "status": answer.status}
         row |= {"bound": answer.bound.value, "reason": answer.bound.kind}
         if answer.schedule is not None:
             stages = max(map(answer.schedule.stage, answer.schedule.times), default=0) + 1
