@@ -139,7 +139,9 @@ class Kernel:
             op = self.body.defs.get(value)
             if age >= self.step.stages or (op is not None and op.name == "aref.get"):
                 raise InternalError("X303", "the pipeliner lost a value", loc=self.body.loop.loc)
-            self.carried[key] = Value(value.type, value.hint), Value(value.type, value.hint)
+            names = dict(zip(self.body.params, self.body.loop.results, strict=True))
+            after = names.get(value, value)
+            self.carried[key] = Value(value.type, value.hint), Value(value.type, after.hint)
         return self.carried[key]
 
     def _index(self, part: Part, age: int) -> Value:
