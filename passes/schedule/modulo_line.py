@@ -46,6 +46,8 @@ def line_of(body: Body, plan: LoopPlan) -> Line:
         if op not in line.stage and op.name != "aref.get" and (op in body.fixed or op.name == "aref.put"):
             stage[op], last = _earliest(body, line, op)
             after.setdefault(last, []).append(op)
+    for found in after.values():
+        found.sort(key=lambda op: -stage[op])  # older iterations first: others may need what they give
     order = [*after.get(None, [])]
     for op in line.order:
         order += [op, *after.get(op, [])]
@@ -85,9 +87,13 @@ def _bytes(op: Op) -> int:
 
 
 def _earliest(body: Body, line: Line, op: Op) -> tuple[int, Op | None]:
-    """The stage in which an op's operands are there, and after which op; None: at the step's start."""
+    """The stage in which an op's operands are there, and after which op; None: at the step's start.
+
+    Recurrent ops between are looked through: they run as early.
+    """
     found: list[tuple[int, int, Op]] = []
-    for leaf in (leaf for arg in op.args for leaf in leaves(body, arg) if leaf.op in line.stage):
+    scheduled = Body(body.loop, frozenset(line.stage))
+    for leaf in (leaf for arg in op.args for leaf in leaves(scheduled, arg)):
         stage, place = line.time(leaf.op)
         found.append((stage - leaf.distance, place, leaf.op))
     stage, _, last = max(found, key=lambda f: f[:2], default=(-1, 0, op))

@@ -32,7 +32,10 @@ from tilec.ir.text import print_kernel
 from tilec.ir.types import DType, float16, float32, int32, int64, uint32
 from tilec.passes import canonicalize
 from tilec.passes.schedule.modulo import LoopPlan, Segment, Turns, pipeline_loop
+from tilec.passes.schedule.modulo_body import body_of
+from tilec.passes.schedule.modulo_line import line_of
 from tilec.passes.schedule.modulo_plan import rotations
+from tilec.passes.schedule.modulo_step import Step, step_of
 
 
 def zeros(*shape: int, dtype: Any = np.float16) -> Any:
@@ -64,6 +67,7 @@ def test_random_loops_under_random_plans(loop: int, plan: int, stages: int) -> N
 
     kernel = pipelined(base, plan_of)
     verify(kernel)
+    assert read_only_when_waited_for(kernel)
     for trips in range(plans[0].stages + 3):
         a, b = halves(trips, (64, 16 * max(trips, 1)), (16 * max(trips, 1), 16))
         args = [a, b, zeros(64, 16, dtype=np.float32), zeros(192, trips, dtype=np.float32)]
@@ -71,6 +75,13 @@ def test_random_loops_under_random_plans(loop: int, plan: int, stages: int) -> N
         assert all(np.isfinite(e).all() for e in expected)
         for policy, seed in FEW[plan % 4 :: 4]:
             assert same(run(kernel, (1,), args, policy, seed), expected)
+
+
+def read_only_when_waited_for(kernel: Kernel) -> bool:
+    """Results of running products go to waits, accumulators and around loops, by their own name."""
+    running = {op.result for op in walk(kernel.body) if op.attrs.get("asynchronous")}
+    reads = {(op.name, i) for op in walk(kernel.body) for i, a in enumerate(op.args) if a in running}
+    return {name for name, i in reads - {("dot", 2)}} <= {"dot.wait", "yield", "for"}
 
 
 # GEMM: products in flight.
@@ -157,6 +168,10 @@ def test_a_product_that_is_read_in_the_next_step() -> None:
     (loop,) = loops(base)
     dot, most, add = costly(loop)
     plan = LoopPlan({dot: 0, most: 1, add: 1}, (most, add, dot))
+    step = step_of(body := body_of(loop, plan.order), line_of(body, plan), plan, across=True)
+    assert isinstance(step, Step)
+    (release,) = step.of("release")
+    assert (step.held(release), step.keep(release), release.stage) == (1, 0, 1)
     kernel = pipelined(base, lambda op: plan if op is loop else None)
     assert {op.attrs["keep"] for op in walk(kernel.body) if op.name == "aref.release"} == {0}
     for trips in range(4):
@@ -239,6 +254,29 @@ def test_starts_steps_and_stops(start: int, step: int, dtype: DType, fixed: bool
             continue
         args = [np.zeros(64, dtype.np), stop, *([] if fixed else [step])]
         assert same(run(kernel, (1,), args), run(base, (1,), args)), stop
+
+
+@pytest.mark.parametrize("stages", [(0, 0, 0), (0, 1, 1), (1, 1, 3), (0, 2, 2), (0, 0, 2)])
+def test_a_scalar_that_adds_up_what_tiles_give(stages: tuple[int, int, int]) -> None:
+    """The sum is free and cannot be made again from the index: it follows the reduction."""
+    b = Builder()
+    X = b.tensor("X", float32, 1)
+
+    def body(i: Value, total: Value) -> Value:
+        x = b("broadcast", b("cast", i, dtype=float32), shape=(4,))
+        fresh = b("reduce", b("add", x, x), kind="sum", axis=0)
+        total = b("add", b("mul", total, b.const(0.5, float32)), fresh)
+        b.op("store", X, b("broadcast", total, shape=(4,)), b("mul", i, b.const(4)))
+        return total
+
+    (total,) = b.loop(0, b.scalar("n"), body, b.const(1.0, float32))
+    b.op("store", X, b("broadcast", total, shape=(4,)), b.const(60))
+    base = b.kernel().with_(form="scheduled")
+    kernel = pipelined(base, lambda op: in_order(op, stages))
+    verify(kernel)
+    for trips in range(max(stages) + 4):
+        args = [np.zeros(64, np.float32), trips]
+        assert same(run(kernel, (1,), args), run(base, (1,), args))
 
 
 # Turns of two groups.
