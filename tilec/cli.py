@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from tilec.cli_emulate import emulate
 from tilec.cli_parts import (
     CHECK_FAILED,
     INFEASIBLE,
@@ -197,5 +198,5 @@ def _accepted(function: Any, keywords: dict[str, Any]) -> dict[str, Any]:
     return keywords
 
 
-for verb in (schedule, verify, explain):
+for verb in (schedule, verify, explain, emulate):
     main.add_command(verb)

@@ -10,11 +10,13 @@ from tilec.ir.ptx.forms import Form
 from tilec.ir.ptx.isa_alu import ALU, CONVERT, FLOAT
 from tilec.ir.ptx.isa_async import COPY, MBARRIER, TENSOR
 from tilec.ir.ptx.isa_memory import BARRIER, CONTROL, MEMORY, WARP
+from tilec.ir.ptx.isa_mma import MMA, WMMA
 from tilec.ir.ptx.isa_tcgen05 import TCGEN05
 from tilec.ir.ptx.module import Addr, Args, Float, Instruction, Int, Not, Operand, Pair, Reg, Sym, Vec
 
 FORMS: tuple[Form, ...] = (
-    *ALU, *FLOAT, *CONVERT, *MEMORY, *CONTROL, *WARP, *BARRIER, *MBARRIER, *COPY, *TENSOR, *TCGEN05,
+    *ALU, *FLOAT, *CONVERT, *MEMORY, *CONTROL, *WARP, *BARRIER, *MBARRIER, *COPY, *TENSOR, *MMA, *WMMA,
+    *TCGEN05,
 )  # fmt: skip
 
 _KINDS: dict[str, tuple[type, ...]] = {

@@ -45,8 +45,6 @@ ALU: tuple[Form, ...] = (
     F("bfe.(s32|u32|s64|u64)", "r s s s", "alu"),
     F("bfi.(b32|b64)", "r s s s s", "alu"),
     F("bfind(.shiftamt)?.(s32|u32|s64|u64)", "r s", "alu"),
-    F("bmsk.(clamp|wrap).b32", "r s s", "alu"),
-    F("fns.b32", "r s s s", "alu"),
     F("(popc|clz|brev).(b32|b64)", "r s", "alu"),
     F("prmt.b32(.f4e|.b4e|.rc8|.ecl|.ecr|.rc16)?", "r s s s", "alu"),
     F("lop3.b32", "r s s s i", "alu"),

@@ -17,13 +17,14 @@ from tilec.runtime.emulator import (
     matrices,
     mbarrier,
     memory,
+    mma,
     tcgen05,
-    tensorcore,
     tensormap,
     tma,
     tmem_access,
     warp,
     wgmma,
+    wmma,
 )
 from tilec.runtime.emulator.alu import Builder
 from tilec.runtime.emulator.flatten import flatten
@@ -34,22 +35,26 @@ from tilec.runtime.emulator.strand import Strand
 
 _MODULES: tuple[dict[str, Builder], ...] = (
     alu.TABLE, compare.TABLE, floats.TABLE, convert.TABLE, memory.TABLE, atomics.TABLE, warp.TABLE,
-    matrices.TABLE, mbarrier.TABLE, barrier.TABLE, tma.TABLE, tensormap.TABLE, tensorcore.TABLE, wgmma.TABLE,
-    tcgen05.TABLE, calls.TABLE, launchcontrol.TABLE,
+    matrices.TABLE, mbarrier.TABLE, barrier.TABLE, tma.TABLE, tensormap.TABLE, mma.TABLE, wgmma.TABLE,
+    tcgen05.TABLE, calls.TABLE, launchcontrol.TABLE, wmma.TABLE,
 )  # fmt: skip
 TABLE: dict[str, Builder] = {name: build for table in _MODULES for name, build in table.items()}
 _FLOAT_TYPES = frozenset(("f16", "f16x2", "bf16", "bf16x2", "f32", "f32x2", "f64"))
 _CONTROL = ("bra", "brx", "ret", "exit")
 _EFFECT = ("st", "red", "atom", "cp", "mbarrier", "bar", "barrier", "wgmma", "setmaxnreg", "stmatrix",
-           "tcgen05")  # fmt: skip
-_FULL = ("wgmma", "mma", "ldmatrix", "stmatrix", "movmatrix", "setmaxnreg")
+           "tcgen05", "wmma")  # fmt: skip
+_FULL = ("wgmma", "mma", "wmma", "ldmatrix", "stmatrix", "movmatrix", "setmaxnreg")
 _COLLECTIVE = ("shfl", "vote", "redux", "elect", "match", "bar", "barrier")
 
 
-def decode(module: Module, entry: Entry, addresses: dict[str, tuple[str, int]]) -> Program:
+def decode(
+    module: Module, entry: Entry, addresses: dict[str, tuple[str, int]], exact: bool = False
+) -> Program:
     """The program, ready to run. ``addresses`` gives (space, address) of variables and
-    parameters. UnsupportedError for an instruction that is not emulated."""
+    parameters; ``exact`` chooses the sums of tensor cores (see ``Program``).
+    UnsupportedError for an instruction that is not emulated."""
     program, code = flatten(module, entry)
+    program.exact = exact
     program.addresses.update(addresses)
     _watch(program, code)
     joins = set(program.labels.values())

@@ -131,3 +131,8 @@ def _mixed(operation: str, values: tuple[float, ...]) -> bool:
     terms = (values[0] * values[1], values[2]) if operation == "fma" else values
     second = -terms[1] if operation == "sub" else terms[1]
     return math.copysign(1, terms[0]) != math.copysign(1, second)
+
+
+def fused(mode: str) -> Callable[..., Array]:
+    """a * b + c with the rounding of a mode."""
+    return fma if mode == "rn" else directed("fma", mode, lambda a, b, c: a * b + c)

@@ -200,7 +200,7 @@ def fma(inst: Instruction, program: Program) -> Run:
     if "oob" in parts:
         raise fault("D404", "fma with .oob is not emulated", inst)
     if type == "f64":
-        exact = double.fma if mode == "rn" else double.directed("fma", mode, lambda a, b, c: a * b + c)
+        exact = double.fused(mode)
         return simple(exact, type, inst, program)
     if type == "f32" and mode == "rn":
         return simple(_adjusted(fma32, parts), type, inst, program)

@@ -1,7 +1,7 @@
 """Register fragments of tensor-core instructions, as (row, column) of each thread's values.
 
-Arrays of shape (values, threads): 32 threads for mma.sync, 128 for wgmma. Element width
-decides the packing of A and B: 16-bit two, 8-bit four to a register.
+Arrays of shape (values, threads): 32 threads for mma.sync, 128 for wgmma. Elements narrower
+than 32 bits are packed, low part first. Source: NVIDIA's PTX ISA manual, "Matrix Fragments for mma".
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def left(bits: int, threads: int = 128, k: int = 0) -> Map:
     v, t = _grid(16 * k // 32, threads)
     lane, warp = t % 32, t // 32
     base = 16 * warp + lane // 4
-    if bits == 32:
+    if bits >= 32:
         return base + 8 * (v & 1), lane % 4 + 4 * (v >> 1)
     per = 32 // bits
     word, part = v // per, v % per
@@ -47,8 +47,17 @@ def right(bits: int, k: int = 0) -> Map:
     """B of mma.sync: (k, n) of each value."""
     k = k or 256 // bits
     v, t = _grid(8 * k // 32, 32)
-    if bits == 32:
+    if bits >= 32:
         return t % 4 + 4 * v, t // 4
     per = 32 // bits
     word, part = v // per, v % per
     return per * (t % 4) + part + 4 * per * word, t // 4
+
+
+def warp(m: int, n: int, k: int, bits: int) -> tuple[Map, Map, Map]:
+    """A, B and C of mma.sync with m of 8 or 16 and n of 8, for elements of A and B of ``bits``."""
+    b = right(bits, k)
+    if m == 16:
+        return left(bits, 32, k), b, accumulator(n, 32)
+    v, t = _grid(2, 32)
+    return (b[1], b[0]), b, (t // 4, 2 * (t % 4) + v)

@@ -22,6 +22,7 @@ from tilec.runtime.emulator.machine import Machine
 from tilec.runtime.emulator.report import Report
 from tilec.runtime.emulator.spaces import GlobalMemory
 from tilec.runtime.emulator.tensormap import TensorMap
+from tilec.runtime.emulator.trace import Trace
 from tilec.runtime.emulator.traffic import Traffic
 
 Dim = tuple[int, int, int]
@@ -30,11 +31,13 @@ Dim = tuple[int, int, int]
 @dataclass(frozen=True)
 class Outcome:
     """``reports`` are all findings; ``steps`` counts executed strand instructions. ``traffic``
-    says of each load and store how many bank conflicts or sectors it caused (checked runs only)."""
+    says of each load and store how many bank conflicts or sectors it caused (checked runs only).
+    ``printed`` is what calls of vprintf wrote."""
 
     reports: tuple[Report, ...]
     steps: int
     traffic: tuple[Traffic, ...] = ()
+    printed: str = ""
 
 
 def run_ptx(
@@ -52,24 +55,30 @@ def run_ptx(
     registers: int = 0,
     strict: bool = True,
     check: bool = True,
+    exact: bool = False,
+    trace: Trace | None = None,
 ) -> Outcome:
     """Run an entry. ``params`` is the parameter space (see ``param_layout``), ``smem`` the
     dynamic shared memory in bytes. Results are in ``memory``. ``strict`` raises RaceError at
     the first report whose code begins with E; DeadlockError and EmulatorError are always raised.
-    ``check=False`` runs without the checker, which is faster and gives no reports."""
+    ``check=False`` runs without the checker, which is faster and gives no reports. ``exact`` cuts
+    the sums of tensor cores as the hardware does, which is slower (see ``emulator.exact``).
+    ``trace`` collects what happens."""
     module = parse(text) if isinstance(text, str) else text
     found = module.entry(entry)
     if found is None:
         raise TilecValueError("V420", f"the PTX has no entry {entry!r}")
     addresses, shared = place(module, found, memory, smem)
-    program = decode(module, found, addresses)
+    program = decode(module, found, addresses, exact)
     given = registers or (found.directive("maxnreg") or (0,))[0]
     machine = Machine(
         program, _dim(grid), _dim(block), _dim(cluster), memory, _padded(params, found), shared, mode, seed,
         given, strict, check,
     )  # fmt: skip
+    if trace is not None:
+        trace.attach(machine)
     machine.run()
-    return Outcome(tuple(machine.reports), machine.now, machine.observer.counts())
+    return Outcome(tuple(machine.reports), machine.now, machine.observer.counts(), "".join(machine.printed))
 
 
 def _dim(values: Sequence[int]) -> Dim:
@@ -95,6 +104,7 @@ def launch(
     seed: int = 0,
     strict: bool = True,
     check: bool = True,
+    exact: bool = False,
 ) -> Outcome:
     """Run a compiled kernel. ``args`` are the kernel's arguments in order: numpy arrays, which
     are updated in place as the kernel writes them, and scalars."""
@@ -114,7 +124,7 @@ def launch(
         buffer[at : at + len(raw)] = raw
     outcome = run_ptx(
         module, artifact.entry, grid, (artifact.threads, 1, 1), bytes(buffer), memory,
-        smem=artifact.smem_bytes, mode=mode, seed=seed, strict=strict, check=check,
+        smem=artifact.smem_bytes, mode=mode, seed=seed, strict=strict, check=check, exact=exact,
     )  # fmt: skip
     for i, span in spans.items():
         if span.flags.writeable:

@@ -74,7 +74,8 @@ class Op:
 @dataclass
 class Program:
     """``classes`` lists the class of every register row; ``names`` its number by unique name.
-    ``frame`` is the size of a thread's local variables. ``watched`` are the rows that some wgmma
+    ``frame`` is the size of a thread's local variables. ``exact``: sums of tensor cores are cut as
+    the hardware cuts them. ``watched`` are the rows that some wgmma
     uses, ``loaded`` those that some tcgen05.ld writes."""
 
     entry: Entry
@@ -86,6 +87,7 @@ class Program:
     names: dict[str, int] = field(default_factory=dict)
     declared: dict[str, str] = field(default_factory=dict)
     frame: int = 0
+    exact: bool = False
     addresses: dict[str, tuple[str, int]] = field(default_factory=dict)
     watched: set[int] = field(default_factory=set)
     loaded: set[int] = field(default_factory=set)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tilec.ir.ptx.module import Instruction
-from tilec.runtime.emulator import tensorcore
-from tilec.runtime.emulator.numbers import Array, decode
+from tilec.runtime.emulator import exact, tensorcore
+from tilec.runtime.emulator.numbers import Array, decode, encode
 from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.tcgen05_desc import Product, decode_shared
 from tilec.runtime.emulator.tcgen05_operand import Matrix, from_tensor, numbers, scale_factors, width
@@ -150,15 +150,16 @@ class Multiply:
         held = _read(cells[block.lanes, columns], p.types[0])
         start = held * 2.0**-issue.shift if issue.shift else held
         start = start.astype(held.dtype) if issue.keep else np.zeros_like(held)
-        total = self._product(cells, block, p.sign * left, right, start)
+        total = self._product(cta, block, p.sign * left, right, start)
         lanes = block.lanes if off is None else block.lanes[~off[block.lanes]]
         rows = slice(None) if off is None else ~off[block.lanes]
         cells[lanes, columns] = _write(total[rows], p.types[0])
 
-    def _product(self, cells: Array, block: Block, left: Array, right: Array, start: Array) -> Array:
-        p = self.issue.product
+    def _product(self, cta: Cta, block: Block, left: Array, right: Array, start: Array) -> Array:
+        p, program, cells = self.issue.product, cta.machine.program, cta.tensor.cells
         if not p.scales:
-            return tensorcore.product(left, right.T, start, p.types[0], p.saturate)
+            multiply = tensorcore.multiplier(program, "tcgen05", p.types, p.k, self.inst, p.saturate)
+            return multiply(left, right.T, start)
         out = np.empty_like(start)
         quarter = block.lanes // 32
         m, n = self._scaled()
@@ -166,7 +167,10 @@ class Multiply:
             mine = quarter == q
             a = scale_factors(cells, q, split(self.issue.scales[0])[1], m, p, p.ids[0])[mine]
             b = scale_factors(cells, q, split(self.issue.scales[1])[1], n, p, p.ids[1])
-            out[mine] = left[mine] * a @ (right * b).T + start[mine]
+            if program.exact:
+                out[mine] = exact.scaled(left[mine], right.T, start[mine], (a, b), p.types)
+            else:
+                out[mine] = left[mine] * a @ (right * b).T + start[mine]
         return out
 
 
@@ -179,5 +183,5 @@ def _read(cells: Array, type: str) -> Array:
 
 def _write(total: Array, type: str) -> Array:
     if type == "f16":
-        return total.astype(np.float16).view(np.uint16).astype(np.uint32)
+        return encode(total.astype(np.float16).astype(np.float64), "f16").astype(np.uint32)
     return np.ascontiguousarray(total).view(np.uint32)

@@ -1,41 +1,68 @@
-"""Matrix products of tensor cores: numerics, mma.sync, and shared-memory operands."""
+"""Matrix products of tensor cores: numerics and shared-memory operands."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tilec.ir.ptx.module import Instruction, Vec
-from tilec.runtime.emulator import fragments
-from tilec.runtime.emulator.alu import Builder, mods
+from tilec.ir.ptx.module import Instruction
+from tilec.runtime.emulator import exact
 from tilec.runtime.emulator.numbers import Array, decode, encode
-from tilec.runtime.emulator.operands import getter, per_thread, setter
-from tilec.runtime.emulator.program import Program, Run
-from tilec.runtime.emulator.report import fault
+from tilec.runtime.emulator.program import Program
 
-if TYPE_CHECKING:
-    from tilec.runtime.emulator.strand import Strand
+Multiply = Callable[[Array, Array, Array], Array]
 
-BITS = {"f16": 16, "bf16": 16, "tf32": 32, "e4m3": 8, "e5m2": 8, "s8": 8, "u8": 8}
+BITS = {"f64": 64, "f32": 32, "s32": 32, "f16": 16, "bf16": 16, "tf32": 32, "e4m3": 8, "e5m2": 8, "e2m3": 8,
+        "e3m2": 8, "e2m1": 8, "s8": 8, "u8": 8, "s4": 4, "u4": 4, "b1": 1}  # fmt: skip
+_INTEGERS = ("s8", "u8", "s4", "u4", "b1")
+_NAN = np.array([0x7FFFFFFF], np.uint32).view(np.float32)[0]
+
+
+def shape_of(inst: Instruction) -> tuple[int, int, int]:
+    """m, n and k by the opcode."""
+    found = re.search(r"\.m(\d+)n(\d+)k(\d+)", inst.opcode)
+    m, n, k = found.groups() if found else (0, 0, 0)
+    return int(m), int(n), int(k)
 
 
 def values(raw: Array, type: str) -> Array:
-    """Raw element bits as numbers for a product: float32, or float64 for integers."""
-    if type in ("s8", "u8"):
-        return raw.view(np.int8 if type == "s8" else np.uint8).astype(np.float64)
+    """Raw element bits as numbers for a product: float32, or float64 for integers. Floats of 4
+    and 6 bits are taken from the lowest bits."""
+    if type in _INTEGERS:
+        signed = raw.astype(np.int8)
+        if type == "s4":
+            signed = (signed << np.int8(4)) >> np.int8(4)
+        return (signed if type[0] == "s" else raw).astype(np.float64)
     return decode(raw, type)
 
 
-def product(a: Array, b: Array, c: Array, result: str, saturate: bool = False) -> Array:
-    """a @ b + c in the accumulator's type. Sums run in float32 (exactly, for integers); the
-    hardware aligns and truncates instead, which differs in the last bits."""
-    if result == "s32":
-        exact = (a @ b).astype(np.int64) + c
-        clipped = np.clip(exact, -(2**31), 2**31 - 1) if saturate else exact
-        return clipped.astype(np.int32)
-    return np.asarray(a @ b + c, np.float32)
+def multiplier(
+    program: Program, unit: str, types: tuple[str, str, str], k: int, inst: Instruction, integer: bool = False
+) -> Multiply:
+    """The function from A (m, k), B (k, n) and C to D of an instruction. Sums of floats run in float32,
+    or, in exact programs, as the hardware's (see ``exact``); those of integers are exact."""
+    if types[0] == "s32":
+        saturate = integer or ".satfinite" in inst.opcode
+        return lambda a, b, c: _integers(a, b, c, ".xor." in inst.opcode, saturate)
+    if not program.exact or types[0] == "f64":
+        return _fast
+    how = exact.rule(unit, program.module.target, types, k, inst)
+    return lambda a, b, c: exact.multiply(a, b, c, types, how)
+
+
+def _integers(a: Array, b: Array, c: Array, exclusive: bool, saturate: bool) -> Array:
+    total = a @ (1 - b) + (1 - a) @ b if exclusive else a @ b
+    whole = total.astype(np.int64) + c
+    return (np.clip(whole, -(2**31), 2**31 - 1) if saturate else whole).astype(np.int32)
+
+
+def _fast(a: Array, b: Array, c: Array) -> Array:
+    total = np.asarray(a @ b + c, np.float32)
+    total[np.isnan(total)] = _NAN
+    return total
 
 
 def unpack(words: Array, type: str) -> Array:
@@ -43,18 +70,17 @@ def unpack(words: Array, type: str) -> Array:
     bits = BITS[type]
     if bits == 32:
         return words
-    parts: Array = (
-        words[:, None, :] >> (np.arange(32 // bits, dtype=np.uint32) * np.uint32(bits))[None, :, None]
-    )
+    shifts = np.arange(32 // bits, dtype=np.uint32) * np.uint32(bits)
+    parts: Array = words[:, None, :] >> shifts[None, :, None] & np.uint32((1 << bits) - 1)
     flat: Array = parts.reshape(-1, words.shape[1])
-    return flat.astype(np.dtype(f"u{bits // 8}"))
+    return flat.astype(np.uint16 if bits == 16 else np.uint8)
 
 
 def read_accumulator(words: Array, type: str) -> Array:
-    """(registers, threads) -> (values, threads) as float32 or int32."""
+    """(registers, threads) -> (values, threads) as float32, float64 or int32."""
     if type == "f16":
         return decode(unpack(words, "f16"), "f16")
-    return words.view(np.int32 if type == "s32" else np.float32)
+    return words.view({"s32": np.int32, "f64": np.float64}.get(type, np.float32))
 
 
 def write_accumulator(held: Array, type: str) -> Array:
@@ -63,46 +89,7 @@ def write_accumulator(held: Array, type: str) -> Array:
         bits = encode(held.astype(np.float16).astype(np.float64), "f16").astype(np.uint32)
         packed: Array = bits[0::2] | (bits[1::2] << np.uint32(16))
         return packed
-    return np.ascontiguousarray(held).view(np.uint32)
-
-
-def mma(inst: Instruction, program: Program) -> Run:
-    """mma.sync of 16-, 8-bit and tf32 types."""
-    parts = mods(inst)
-    shape = next(p for p in parts if p.startswith("m") and p[1].isdigit())
-    k = int(shape.split("k")[1])
-    result, a_type, b_type, c_type = parts[-4:]
-    if a_type == "f64":
-        raise fault("D404", "mma.sync of f64 is not emulated", inst)
-    reads = [
-        [getter(program, o, "b32", inst) for o in (v.items if isinstance(v, Vec) else (v,))]
-        for v in inst.operands[1:4]
-    ]
-    to = inst.operands[0]
-    puts = [setter(program, o, "b32", inst) for o in (to.items if isinstance(to, Vec) else (to,))]
-    maps = fragments.left(BITS[a_type], 32, k), fragments.right(BITS[a_type], k), fragments.accumulator(8, 32)
-    saturate = "satfinite" in parts
-
-    def run(s: Strand) -> None:
-        a, b, c = (np.stack([per_thread(s, g(s)) for g in gets]) for gets in reads)
-        out = np.empty((len(puts), s.n), np.uint32)
-        for w in range(s.n // 32):
-            at = slice(32 * w, 32 * w + 32)
-            left = _tile(values(unpack(a[:, at], a_type), a_type), maps[0], (16, k))
-            right = _tile(values(unpack(b[:, at], b_type), b_type), maps[1], (k, 8))
-            start = _tile(read_accumulator(np.ascontiguousarray(c[:, at]), c_type), maps[2], (16, 8))
-            total = product(left, right, start, result, saturate)
-            out[:, at] = write_accumulator(total[maps[2]], result)
-        for put, row in zip(puts, out, strict=True):
-            put(s, row)
-
-    return run
-
-
-def _tile(held: Array, where: fragments.Map, shape: tuple[int, int]) -> Array:
-    out = np.empty(shape, held.dtype)
-    out[where] = held
-    return out
+    return np.ascontiguousarray(held).view(np.uint64 if type == "f64" else np.uint32)
 
 
 @cache
@@ -137,6 +124,3 @@ def operand_offsets(
 def operand_units(rows: int, size: int, lbo: int, sbo: int, swizzle: int, along_k: bool, phase: int) -> Array:
     """The 16-byte units of ``operand_offsets``, each once, in order."""
     return np.unique(operand_offsets(rows, size, lbo, sbo, swizzle, along_k, phase) >> 4)
-
-
-TABLE: dict[str, Builder] = {"mma": mma}

@@ -39,8 +39,9 @@ _NANS = {
 _OFFSETS = {
     "global_address": (0, 8), "global_stride": (8, 8), "global_dim": (40, 8), "box_dim": (80, 2),
     "element_stride": (90, 1), "rank": (95, 1), "elemtype": (96, 1), "interleave_layout": (97, 1),
-    "swizzle_mode": (98, 1), "fill_mode": (99, 1),
+    "swizzle_mode": (98, 1), "fill_mode": (99, 1), "swizzle_atomicity": (100, 1),
 }  # fmt: skip
+_SPACES = {"global": "global", "shared::cta": "shared"}
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def replace(inst: Instruction, program: Program) -> Run:
     value = inst.operands[-1]
     index = inst.operands[1].value if len(inst.operands) == 3 and isinstance(inst.operands[1], Int) else 0
     where, get = address(program, inst.operands[0], inst), getter(program, value, mods(inst)[-1], inst)
-    target = _space(mods(inst)[3])
+    target = next((_SPACES[p] for p in mods(inst) if p in _SPACES), "generic")
 
     def run(s: Strand) -> None:
         raw, places = per_thread(s, get(s)).astype(np.dtype(f"u{width}")), where(s)
@@ -159,10 +160,6 @@ def replace(inst: Instruction, program: Program) -> Run:
         s.cta.machine.observer.write(s, target, places, SIZE, inst)
 
     return run
-
-
-def _space(name: str) -> str:
-    return "global" if name == "global" else "shared"
 
 
 def _copy(inst: Instruction, program: Program) -> Run:
@@ -181,11 +178,12 @@ def read_map(s: Strand, place: int, inst: Instruction) -> TensorMap:
     """The tensor map at a generic address."""
     one = s.narrow(np.arange(s.n) == 0)
     halves = np.array([place, place + SIZE // 2], np.uint64)
-    raw = np.concatenate(
-        [access.fetch(one, "generic", halves[i : i + 1], 8, SIZE // 16, inst) for i in (0, 1)]
-    )
+    parts = [access.fetch(one, "generic", halves[i : i + 1], 8, SIZE // 16, inst) for i in (0, 1)]
+    raw = np.concatenate(parts).tobytes()
     s.cta.machine.observer.read_map(one, place, inst)
-    found = decode(raw.tobytes())
+    found = decode(raw)
+    if raw[_OFFSETS["interleave_layout"][0]] or raw[_OFFSETS["swizzle_atomicity"][0]]:
+        raise fault("D404", "interleaved tensor maps and swizzles of other atoms are not emulated", inst)
     if found.element >= len(ELEMENTS) or found.swizzle > 3 or len(found.dims) > 5:
         raise fault("E17", f"there is no tensor map at {place:#x}", inst)
     check(found, inst)

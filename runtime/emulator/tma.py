@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tilec.ir.ptx.module import Addr, Instruction, Int
+from tilec.ir.ptx.module import Instruction, Int
 from tilec.runtime.emulator import access, tensormap
 from tilec.runtime.emulator.alu import Builder, mods
 from tilec.runtime.emulator.asyncops import AsyncOp
+from tilec.runtime.emulator.bulk import boxes, each, own_place, require_place, require_size, tensor_address
+from tilec.runtime.emulator.bulk_store import reduce_in, store, tensor_store
 from tilec.runtime.emulator.copies import cp_async
 from tilec.runtime.emulator.mbarrier import barrier_at, complete_tx
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.observe import Box, Range
-from tilec.runtime.emulator.operands import DTYPE, Get, address, getter, per_thread
+from tilec.runtime.emulator.operands import address, getter
 from tilec.runtime.emulator.program import Program, Run
 from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.tensormap import TensorMap
@@ -23,11 +24,6 @@ from tilec.runtime.emulator.tensormap import TensorMap
 if TYPE_CHECKING:
     from tilec.runtime.emulator.cta import Cta
     from tilec.runtime.emulator.strand import Strand
-
-_REDUCE: dict[str, Callable[[Array, Array], Array]] = {
-    "add": lambda a, b: a + b, "min": np.minimum, "max": np.maximum, "and": lambda a, b: a & b,
-    "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b,
-}  # fmt: skip
 
 
 def copy(inst: Instruction, program: Program) -> Run:
@@ -47,8 +43,10 @@ def copy(inst: Instruction, program: Program) -> Run:
         raise fault("D404", "the im2col mode of tensor maps is not emulated", inst)
     to_global = any(p == "bulk_group" for p in parts)
     if "tensor" in parts:
-        return _tensor_store(inst, program) if to_global else _tensor_load(inst, program)
-    return _store(inst, program) if to_global else _load(inst, program)
+        return tensor_store(inst, program) if to_global else _tensor_load(inst, program)
+    if to_global:
+        return store(inst, program)
+    return reduce_in(inst, program) if "reduce" in parts else _load(inst, program)
 
 
 def _commit(s: Strand) -> None:
@@ -65,22 +63,6 @@ def _wait(s: Strand, pending: int, stages: int | None, inst: Instruction) -> Non
             s.cta.bulk[thread].wait(pending, stages)
 
 
-def _coords(inst: Instruction, program: Program, operand: Addr) -> list[Get]:
-    return [getter(program, c, "s32", inst) for c in operand.coords or ()]
-
-
-def _tensor_address(inst: Instruction, program: Program, position: int) -> tuple[Get, list[Get]]:
-    operand = inst.operands[position]
-    if not isinstance(operand, Addr):
-        raise fault("D403", "a tensor address was expected", inst)
-    return address(program, Addr(operand.base, operand.offset), inst), _coords(inst, program, operand)
-
-
-def _each(s: Strand, *values: Array) -> Any:
-    """One tuple of ints per thread."""
-    return zip(*(np.asarray(per_thread(s, v)).tolist() for v in values), strict=True)
-
-
 def _targets(cta: Cta, place: int, multicast: int | None, inst: Instruction) -> list[tuple[Cta, int]]:
     owner, offset = cta.peer(place, inst)
     if multicast is None:
@@ -90,31 +72,19 @@ def _targets(cta: Cta, place: int, multicast: int | None, inst: Instruction) -> 
 
 def _tensor_load(inst: Instruction, program: Program) -> Run:
     to, barrier = address(program, inst.operands[0], inst), address(program, inst.operands[2], inst)
-    where, coords = _tensor_address(inst, program, 1)
+    where, coords = tensor_address(inst, program, 1)
     mask = getter(program, inst.operands[3], "u16", inst) if "multicast::cluster" in mods(inst) else None
 
     def run(s: Strand) -> None:
         masks = mask(s) if mask else np.zeros(s.n, np.uint16)
-        for thread, place, tensor, bar, cast, *at in _each(
+        for thread, place, tensor, bar, cast, *at in each(
             s, s.threads, to(s), where(s), barrier(s), masks, *(c(s) for c in coords)
         ):
             m = tensormap.read_map(s, tensor, inst)
             targets = _targets(s.cta, place, cast if mask else None, inst)
-            _issue_load(s, thread, m, _boxes(m, at, inst), targets, bar, inst)
+            _issue_load(s, thread, m, boxes(m, at, inst), targets, bar, inst)
 
     return run
-
-
-def _boxes(m: TensorMap, at: list[int], inst: Instruction) -> list[list[int]]:
-    """The coordinates of the boxes that a copy moves: one, or the four rows of gather4 and scatter4."""
-    rows = "tile::gather4" in mods(inst) or "tile::scatter4" in mods(inst)
-    if len(at) != (5 if rows else len(m.dims)):
-        raise fault("E17", f"{len(at)} coordinates for a tensor map of rank {len(m.dims)}", inst)
-    if not rows:
-        return [at]
-    if len(m.dims) != 2 or m.box[1] != 1:
-        raise fault("E17", f"four rows with a box of {m.box}, where the box must have one row", inst)
-    return [[at[0], y] for y in at[1:]]
 
 
 def _signalled(owner: Cta, bar_owner: Cta, inst: Instruction) -> Cta:
@@ -131,7 +101,7 @@ def _issue_load(s: Strand, thread: int, m: TensorMap, boxes: list[list[int]], ta
     bar_owner, bar_offset = cta.peer(bar, inst)
     ends, told = [], []
     for owner, place in targets:
-        _require_place(owner, place, size, 128, inst)
+        require_place(owner, place, size, 128, inst)
         signalled = _signalled(owner, bar_owner, inst)
         told.append(signalled)
         ends.append((owner, place, barrier_at(signalled, signalled.window + bar_offset, inst)))
@@ -146,17 +116,6 @@ def _issue_load(s: Strand, thread: int, m: TensorMap, boxes: list[list[int]], ta
             complete_tx(told[i], told[i].window + bar_offset, size, inst)
 
     cta.issue(AsyncOp("a TMA load", [act]))
-
-
-def own_place(cta: Cta, place: int, inst: Instruction) -> int:
-    """The offset of a shared address that must be in the CTA itself."""
-    return int(cta.own(np.array([place], np.uint64), inst)[0])
-
-
-def _require_place(cta: Cta, place: int, size: int, align: int, inst: Instruction) -> None:
-    if place % align:
-        raise fault("E17", f"the shared address {place:#x} of a copy is not a multiple of {align}", inst)
-    cta.shared.require(np.array([place], np.uint64), size, inst)
 
 
 def _gather(s: Strand, m: TensorMap, at: list[int], inst: Instruction) -> Array:
@@ -174,75 +133,6 @@ def _gather(s: Strand, m: TensorMap, at: list[int], inst: Instruction) -> Array:
     return out.view(np.uint8)
 
 
-def _scatter(
-    s: Strand, m: TensorMap, at: list[int], data: Array, reduce: str | None, inst: Instruction
-) -> None:
-    memory = s.cta.machine.memory
-    offset, inside = tensormap.box_bytes(m, at)
-    ok = inside.ravel()
-    if not ok.any():
-        return
-    used = (offset.ravel()[ok] + m.address).astype(np.uint64)
-    place = memory.offsets(used, m.size, inst) // np.uint64(m.size)
-    raw = data.view(f"u{m.size}")[ok]
-    typed = memory.data.view(_numpy_element(m, inst) if reduce else raw.dtype)
-    new = raw.view(typed.dtype)
-    index = place.astype(np.intp)
-    typed[index] = _REDUCE[reduce](typed[index], new) if reduce else new
-
-
-def _numpy_element(m: TensorMap, inst: Instruction) -> np.dtype[Any]:
-    name = tensormap.ELEMENTS[m.element][0].lower()
-    if name.startswith(("bfloat", "tfloat")) or name.endswith("ftz"):
-        raise fault("D404", f"reductions of {name} tensors are not emulated", inst)
-    return np.dtype(name)
-
-
-def _tensor_store(inst: Instruction, program: Program) -> Run:
-    source = address(program, inst.operands[1], inst)
-    where, coords = _tensor_address(inst, program, 0)
-    reduce = next((p for p in mods(inst) if p in _REDUCE), None) if "reduce" in mods(inst) else None
-
-    def run(s: Strand) -> None:
-        threads = s.threads
-        for thread, place, tensor, *at in _each(s, threads, source(s), where(s), *(c(s) for c in coords)):
-            m = tensormap.read_map(s, tensor, inst)
-            boxes, offset = _boxes(m, at, inst), own_place(s.cta, place, inst)
-            size = m.bytes * len(boxes)
-            units = tensormap.swizzled_units(offset, size, m.swizzle) if m.swizzle else None
-
-            def write(data: Array, m: TensorMap = m, boxes: list[list[int]] = boxes) -> None:
-                for at, part in zip(boxes, np.split(data, len(boxes)), strict=True):
-                    _scatter(s, m, at, part, reduce, inst)
-
-            _require_place(s.cta, offset, size, 128, inst)
-            s.cta.machine.observer.copy_out(s, thread, offset, size, Box(m, boxes[0]), inst)
-            _issue_store(s, thread, offset, size, units, write, inst)
-
-    return run
-
-
-def _issue_store(s: Strand, thread: int, place: int, size: int, units: Array | None,
-                 write: Callable[[Array], None], inst: Instruction) -> None:  # fmt: skip
-    """Read shared memory, then write: two stages, so that ``.read`` waits only for the first."""
-    cta = s.cta
-    held: list[Array] = []
-    op = AsyncOp(
-        f"the store of PTX line {inst.line}",
-        [
-            lambda: held.append(access.bulk_read(cta, place, size, units)),
-            lambda: write(held.pop()),
-        ],
-    )
-    cta.bulk[thread].add(op)
-    cta.issue(op)
-
-
-def _bulk_size(size: int, inst: Instruction) -> None:
-    if size % 16:
-        raise fault("E17", f"a bulk copy of {size} bytes, which is no multiple of 16", inst)
-
-
 def _load(inst: Instruction, program: Program) -> Run:
     """cp.async.bulk into shared memory, from global memory or a CTA of the cluster."""
     to, source, barrier = (address(program, inst.operands[i], inst) for i in (0, 1, 3))
@@ -252,10 +142,10 @@ def _load(inst: Instruction, program: Program) -> Run:
 
     def run(s: Strand) -> None:
         masks = mask(s) if mask else np.zeros(s.n, np.uint16)
-        for thread, place, start, size, bar, cast in _each(
+        for thread, place, start, size, bar, cast in each(
             s, s.threads, to(s), source(s), amount(s), barrier(s), masks
         ):
-            _bulk_size(size, inst)
+            require_size(size, inst)
             if start % 16:
                 raise fault("E17", f"the source {start:#x} of a bulk copy is not a multiple of 16", inst)
             targets = _targets(s.cta, place, cast if mask else None, inst)
@@ -271,7 +161,7 @@ def _issue_bulk(s: Strand, thread: int, start: int, size: int, targets: list[tup
     bar_owner, bar_offset = cta.peer(bar, inst)
     ends = []
     for owner, place in targets:
-        _require_place(owner, place, size, 16, inst)
+        require_place(owner, place, size, 16, inst)
         signalled = bar_owner if len(targets) == 1 else owner
         ends.append((owner, place, barrier_at(signalled, signalled.window + bar_offset, inst)))
     if not from_shared:
@@ -288,35 +178,6 @@ def _issue_bulk(s: Strand, thread: int, start: int, size: int, targets: list[tup
             complete_tx(signalled, signalled.window + bar_offset, size, inst)
 
     cta.issue(AsyncOp("a bulk load", [act]))
-
-
-def _store(inst: Instruction, program: Program) -> Run:
-    """cp.async.bulk and cp.reduce.async.bulk from shared to global memory."""
-    to, source = (address(program, o, inst) for o in inst.operands[:2])
-    amount = getter(program, inst.operands[2], "u32", inst)
-    reduce = next((p for p in mods(inst) if p in _REDUCE), None) if "reduce" in mods(inst) else None
-    type = mods(inst)[-1]
-
-    def run(s: Strand) -> None:
-        memory = s.cta.machine.memory
-        for thread, place, start, size in _each(s, s.threads, to(s), source(s), amount(s)):
-            _bulk_size(size, inst)
-            start = own_place(s.cta, start, inst)
-            _require_place(s.cta, start, size, 16, inst)
-            memory.offsets(np.array([place], np.uint64), size, inst)
-
-            def write(data: Array, place: int = place, size: int = size) -> None:
-                target = memory.bytes_at(place, size)
-                if reduce is None:
-                    target[:] = data
-                else:
-                    typed = target.view(DTYPE[type])
-                    typed[:] = _REDUCE[reduce](typed, data.view(DTYPE[type]))
-
-            s.cta.machine.observer.copy_out(s, thread, start, size, Range(None, place, size), inst)
-            _issue_store(s, thread, start, size, None, write, inst)
-
-    return run
 
 
 TABLE: dict[str, Builder] = {"cp": copy}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class _Product:
     types: tuple[str, str, str]
     transposed: tuple[bool, bool]
     negated: tuple[int, int]
-    saturate: bool
+    multiply: tensorcore.Multiply
     accumulator: tuple[int, ...]
     a_rows: tuple[int, ...]
 
@@ -118,9 +118,12 @@ def _mma(inst: Instruction, program: Program) -> Run:
     turns = [bool(t) for t in immediates[2:]]
     in_registers = isinstance(a_operand, Vec)
     turned = (False, *turns[-1:]) if in_registers else tuple(turns)
+    types = (d_type, a_type, b_type)
+    k = 256 // tensorcore.BITS[a_type]
+    multiply = tensorcore.multiplier(program, "wgmma", types, k, inst)
     what = _Product(
-        n, (d_type, a_type, b_type), (turned[0], turned[1]) if len(turned) == 2 else (False, False),
-        negated, "satfinite" in parts, _rows(ds, inst, program), _rows(a_operand, inst, program),
+        n, types, (turned[0], turned[1]) if len(turned) == 2 else (False, False),
+        negated, multiply, _rows(ds, inst, program), _rows(a_operand, inst, program),
     )  # fmt: skip
     a_desc = None if in_registers else getter(program, a_operand, "b64", inst)
     b_desc = getter(program, inst.operands[2], "b64", inst)
@@ -223,12 +226,12 @@ def _act(cta: Cta, g: int, what: _Product, reads: list[Array], keep: bool) -> No
         a = _values(cta, reads[0], a_type)
     where = fragments.accumulator(what.n)
     sign = what.negated[0] * what.negated[1]
-    start: Any = np.int64(0) if d_type == "s32" else np.float32(0)
+    start = np.zeros((64, what.n), np.int64 if d_type == "s32" else np.float32)
     if keep:
         held = tensorcore.read_accumulator(_words(cta, what.accumulator, threads), d_type)
         start = np.empty((64, what.n), held.dtype)
         start[where] = held
-    total = tensorcore.product(a if sign > 0 else -a, b.T, start, d_type, what.saturate)
+    total = what.multiply(a if sign > 0 else -a, b.T, start)
     out = tensorcore.write_accumulator(total[where], d_type)
     rows = [cta.rows[r] for r in what.accumulator]
     cta.files["b32"][rows, threads] = out

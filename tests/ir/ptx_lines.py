@@ -70,6 +70,17 @@ mma.sync.aligned.m16n8k64.row.col.s32.s4.u4.s32 {%r1, %r2, %r3, %r4}, {%r5, %r6,
 mma.sync.aligned.m8n8k16.row.col.satfinite.s32.s8.u8.s32 {%r1, %r2}, {%r5}, {%r9}, {%r1, %r2};
 mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.xor.popc {%r1, %r2, %r3, %r4}, {%r5, %r6, %r7, %r8}, {%r9, %r10}, {%r1, %r2, %r3, %r4};
 mma.sync.aligned.m8n8k128.row.col.s32.b1.b1.s32.and.popc {%r1, %r2}, {%r5}, {%r9}, {%r1, %r2};
+mma.sync.aligned.m8n8k4.row.col.rz.f64.f64.f64.f64 {%w1, %w2}, {%w3}, {%w4}, {%w5, %w6};
+wmma.load.a.sync.aligned.row.m16n16k16.shared.f16 {%r1, %r2, %r3, %r4, %r5, %r6, %r7, %r8}, [%d0], %r9;
+wmma.load.b.sync.aligned.m8n32k16.global.col.s8 {%r1, %r2, %r3, %r4}, [%d0];
+wmma.load.b.sync.aligned.col.m8n8k128.global.b1 {%r1}, [%d0], 128;
+wmma.load.c.sync.aligned.col.m16n16k16.f32 {%f1, %f2, %f3, %f4, %f5, %f6, %f7, %f8}, [%d0], %r9;
+wmma.store.d.sync.aligned.row.m8n8k4.f64 [%d0], {%w1, %w2};
+wmma.mma.sync.aligned.row.col.m16n16k16.f32.f16 {%f1, %f2, %f3, %f4, %f5, %f6, %f7, %f8}, {%r1, %r2, %r3, %r4, %r5, %r6, %r7, %r8}, {%r1, %r2, %r3, %r4, %r5, %r6, %r7, %r8}, {%r1, %r2, %r3, %r4};
+wmma.mma.sync.aligned.col.row.m16n16k8.f32.tf32.tf32.f32 {%f1, %f2, %f3, %f4, %f5, %f6, %f7, %f8}, {%r1, %r2, %r3, %r4}, {%r1, %r2, %r3, %r4}, {%f1, %f2, %f3, %f4, %f5, %f6, %f7, %f8};
+wmma.mma.sync.aligned.row.row.m32n8k16.s32.u8.u8.s32.satfinite {%r1, %r2, %r3, %r4, %r5, %r6, %r7, %r8}, {%r1, %r2, %r3, %r4}, {%r1}, {%r1, %r2, %r3, %r4, %r5, %r6, %r7, %r8};
+wmma.mma.sync.aligned.row.col.m8n8k4.rn.f64.f64.f64.f64 {%w1, %w2}, {%w3}, {%w4}, {%w5, %w6};
+wmma.mma.and.popc.sync.aligned.row.col.m8n8k128.s32.b1.b1.s32 {%r1, %r2}, {%r3}, {%r4}, {%r5, %r6};
 pmevent.mask 3;
 nanosleep.u32 10;
 """,
@@ -163,5 +174,9 @@ tcgen05.mma.cta_group::1.kind::i8 [%r1], [%r7], %d2, %r2, %p1;
 tcgen05.mma.cta_group::1.kind::mxf8f6f4.block_scale.block32.collector::a::use [%r1], %d1, %d2, %r2, [%r3], [%r4], %p1;
 tcgen05.mma.cta_group::1.kind::mxf4nvf4.block_scale.scale_vec::4X [%r1], %d1, %d2, %r2, [%r3], [%r4], %p1;
 tcgen05.mma.ws.cta_group::1.kind::f16.collector::b1::fill [%r1], [%r7], %d2, %r2, %p1, %d3;
+""",
+    ("sm_120a", "8.7"): """
+mma.sync.aligned.kind::f8f6f4.m16n8k32.row.col.f32.e4m3.e2m1.f32 {%f1, %f2, %f3, %f4}, {%r1, %r2, %r3, %r4}, {%r5, %r6}, {%f1, %f2, %f3, %f4};
+mma.sync.aligned.m16n8k32.row.col.kind::f8f6f4.f16.e3m2.e2m3.f16 {%r1, %r2}, {%r3, %r4, %r5, %r6}, {%r5, %r6}, {%r1, %r2};
 """,
 }

@@ -16,8 +16,8 @@ TID = Reg("%tid.x")
 MODES = [("eager", 0), ("lazy", 0), ("random", 1), ("random", 2)]
 
 
-def builder(name: str = "k") -> Builder:
-    return Builder(name, "sm_90a")
+def builder(name: str = "k", target: str = "sm_90a") -> Builder:
+    return Builder(name, target)
 
 
 def pointer(b: Builder) -> Reg:
@@ -61,6 +61,7 @@ def run(
     strict: bool = True,
     registers: int = 0,
     cluster: int = 1,
+    exact: bool = False,
 ) -> Outcome:
     """Run entry "k". Arrays (and Maps) are parameters; arrays are updated in place."""
     text = program if isinstance(program, str) else program.text()
@@ -74,7 +75,7 @@ def run(
             params += base.to_bytes(8, "little")
             places.append((array, base))
     out = run_ptx(text, "k", (grid,), (block,), params, memory, smem=smem, mode=mode, seed=seed,
-                  strict=strict, registers=registers, cluster=(cluster,))  # fmt: skip
+                  strict=strict, registers=registers, cluster=(cluster,), exact=exact)  # fmt: skip
     for array, base in places:
         array.reshape(-1).view(np.uint8)[:] = memory.bytes_at(base, array.nbytes)
     return out
