@@ -149,7 +149,9 @@ def _infeasible(problem: Problem, answer: Answer, rlimit: int) -> tuple[Reason, 
     blamed = answer.conflicts or conflicting_hints(problem, rlimit)
     hints = tuple(h for h in problem.hints if h.id in blamed)
     problem = replace(problem, hints=hints)
-    return of_core(problem, why_not(problem, _largest(problem), rlimit))
+    core = of_core(problem, why_not(problem, _largest(problem), rlimit))
+    most = problem.groups_max
+    return core or (Reason("groups", f"at most {most} group{'s' * (most != 1)}, that of the loads counted"),)
 
 
 def _largest(problem: Problem) -> int:

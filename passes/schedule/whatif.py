@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import gcd
 
-from tilec.passes.schedule.bounds import lower_bound, recurrence_bound
+from tilec.passes.schedule.bounds import NEVER, lower_bound, recurrence_bound
 from tilec.passes.schedule.goals import slower
+from tilec.passes.schedule.heuristic import serial_length
 from tilec.passes.schedule.model import Answer, Problem, Schedule
 from tilec.passes.schedule.query import Query
 from tilec.passes.schedule.search import RLIMIT, solve
@@ -21,14 +22,14 @@ SLACK_RLIMIT = 5_000_000
 
 @dataclass(frozen=True)
 class WhatIf:
-    """One limit moved to ``value``: what comes out, beside ``before``.
+    """One limit moved to ``value``: what comes out, beside ``before`` (None: no plan).
 
     ``bound``: no plan has a smaller interval then; ``ii`` is None where there is no plan.
     """
 
     what: str
     value: int
-    before: int
+    before: int | None
     ii: int | None
     bound: int
     status: str
@@ -49,42 +50,42 @@ class Threshold:
     """The least amount of a resource that keeps the interval, and the least that makes it smaller.
 
     ``now`` is what the problem has. ``more`` is None if no amount changes the interval;
-    ``then`` is the interval that it gives. ``proven``: every question had an answer.
+    ``then`` is the interval that it gives. For a problem without a plan ``needs`` is None, and
+    ``more`` the least that gives one. ``proven``: every question had an answer.
     """
 
     what: str
     unit: str
     now: int
-    needs: int
+    needs: int | None
     more: int | None
     then: int | None
     proven: bool
 
     @property
     def text(self) -> str:
-        """As "needs 192 of 240, no amount gives fewer cycles"."""
-        gives = "no amount gives fewer cycles"
+        """As "needs 192 of 240 per thread, no amount gives fewer cycles"."""
+        gives = "no amount gives " + ("a plan" if self.needs is None else "fewer cycles")
         if self.more is not None:
             gives = f"{self.more} ({self.more - self.now} more) would give {self.then}"
-        return (
-            f"needs {self.needs} of {self.now} {self.unit}, {gives}{'' if self.proven else ' (not proven)'}"
-        )
+        has = "there are" if self.needs is None else f"needs {self.needs} of"
+        return f"{has} {self.now} {self.unit}, {gives}{'' if self.proven else ' (not proven)'}"
 
 
 def what_if(problem: Problem, answer: Answer, rlimit: int = RLIMIT) -> Iterator[WhatIf]:
     """A KB of shared memory, a group, a step of registers, 32 columns, free crossings: more, or one less."""
-    plan = answer.schedule
-    if plan is None:
+    if answer.status == "unknown":
         return
-    used = len(set(plan.groups.values()))
+    plan = answer.schedule
+    used = len(set(plan.groups.values())) if plan else 0
     for what, value, moved in _questions(problem, used):
         found = solve(moved, rlimit=rlimit, polish=False)
         ii = found.schedule.ii if found.schedule else None
-        yield WhatIf(what, value, plan.ii, ii, found.bound.value, found.status)
+        yield WhatIf(what, value, plan.ii if plan else None, ii, found.bound.value, found.status)
 
 
 def _questions(problem: Problem, used: int) -> Iterator[tuple[str, int, Problem]]:
-    """Which limit, its value, and the problem with it."""
+    """Which limit, its value, and the problem with it; ``used`` groups, 0 where there is no plan."""
     limits = problem.limits
     if any(b.mem == "smem" for b in problem.buffers):
         yield "one KB more shared memory", limits.smem + KB, with_smem(problem, limits.smem + KB)
@@ -97,7 +98,8 @@ def _questions(problem: Problem, used: int) -> Iterator[tuple[str, int, Problem]
         yield "one group fewer than now", used - 1, replace(problem, groups_max=used - 1)
     more, less = limits.reg_limit + limits.reg_step, limits.reg_limit - limits.reg_step
     yield "one step more registers", more, with_registers(problem, more)
-    yield "one step fewer registers", less, with_registers(problem, less)
+    if used and less >= 0:
+        yield "one step fewer registers", less, with_registers(problem, less)
     if any(b.mem == "tmem" for b in problem.buffers):
         columns = limits.tmem + COLUMNS
         yield "32 columns more tensor memory", columns, with_tmem(problem, columns)
@@ -118,11 +120,15 @@ def with_registers(problem: Problem, registers: int) -> Problem:
 
 
 def thresholds(problem: Problem, answer: Answer, rlimit: int = RLIMIT) -> Iterator[Threshold]:
-    """For each resource, how much of it this interval needs and how much more would lower it."""
-    if answer.schedule is None:
+    """For each resource, how much of it this interval needs and how much more would lower it.
+
+    Without a plan, how much more would give one.
+    """
+    if answer.status == "unknown" or answer.bound.value == NEVER:
         return
+    ii = answer.schedule.ii if answer.schedule else None
     for r in _resources(problem):
-        yield _Ask(problem, answer.schedule.ii, rlimit, r).threshold()
+        yield _Ask(problem, ii, rlimit, r).threshold()
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,7 @@ class _Ask:
     """Questions about one resource; ``proven`` falls if one of them has no answer."""
 
     problem: Problem
-    ii: int
+    ii: int | None
     rlimit: int
     resource: _Resource
     proven: bool = True
@@ -165,14 +171,23 @@ class _Ask:
     def threshold(self) -> Threshold:
         r = self.resource
         top, now = -(-r.most // r.step), r.now // r.step
-        needs = r.step * self._least(0, now, self.ii, self.ii)
-        low, more, then = lower_bound(self.problem).value, None, None
-        if low < self.ii and self._exists(top, low, self.ii - 1):
-            more = r.step * self._least(now + 1, top, low, self.ii - 1)
+        needs = None if self.ii is None else r.step * self._least(0, now, self.ii, self.ii)
+        first, last = self._wanted()
+        more = then = None
+        if first <= last and self._exists(top, first, last):
+            more = r.step * self._least(now + 1, top, first, last)
             found = solve(r.moved(self.problem, more), rlimit=self.rlimit, polish=False)
             then = found.schedule.ii if found.schedule else None
             self.proven = self.proven and found.status == "optimal"
         return Threshold(r.name, r.unit, r.now, needs, more, then, self.proven)
+
+    def _wanted(self) -> tuple[int, int]:
+        """The intervals that would be better; without a plan, one that has a plan if any has."""
+        if self.ii is not None:
+            return lower_bound(self.problem).value, self.ii - 1
+        wished = [h.value for h in self.problem.hints if h.kind == "ii"]
+        longest = serial_length(self.problem)
+        return (lower_bound(self.problem).value, min(wished)) if wished else (longest, longest)
 
     def _least(self, low: int, high: int, first: int, last: int) -> int:
         """The least number of steps that allow an interval in [first, last], where ``high`` does."""

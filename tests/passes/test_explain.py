@@ -117,6 +117,11 @@ def test_an_infeasible_loop_is_explained_by_what_is_too_small() -> None:
     assert "there is no plan" in rows.to_text()
 
 
+def test_too_few_groups_are_a_reason() -> None:
+    problem = replace(recurrence(), groups_max=1)
+    assert [r.text for r in explained(problem).reasons] == ["at most 1 group, that of the loads counted"]
+
+
 def test_hints_that_cannot_be_met_are_named_with_what_stands_against_them() -> None:
     hints = (
         Hint("a", "stages", 2, loc="k.py:7"),

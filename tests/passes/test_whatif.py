@@ -277,11 +277,35 @@ def test_a_study_has_what_was_asked_for() -> None:
     assert {m["solved"] for m in data["sensitivity"]} == {None}
 
 
-def test_without_a_plan_there_is_nothing_to_move() -> None:
+def test_without_a_plan_it_says_what_would_give_one() -> None:
     problem = gallery["fa4-separate"]()
-    answer = solve(problem)
-    whole = study(problem, answer, ("what_if", "sensitivity"))
-    assert (whole.what_if, whole.thresholds, whole.most_slack, whole.sensitivity) == ((), (), None, ())
+    whole = study(problem, solve(problem), ("what_if", "sensitivity"))
+    assert {w.text for w in whole.what_if} == {"no plan"}
+    found = {t.what: t for t in whole.thresholds}
+    tmem = found["tensor memory"]
+    assert (tmem.needs, tmem.more) == (None, 384)
+    assert tmem.then == interval(with_tmem(problem, 384))
+    assert interval(with_tmem(problem, 384 - 1)) is None
+    assert found["registers"].text == "there are 240 per thread, no amount gives a plan"
+    assert (whole.most_slack, whole.sensitivity) == (None, ())
+
+
+def test_registers_that_a_tile_of_96_rows_would_need() -> None:
+    found = {t.what: t for t in thresholds(*solved("fa3-backward-96"))}["registers"]
+    assert found.needs is None
+    assert (
+        found.more is None or interval(with_registers(gallery["fa3-backward-96"](), found.more)) == found.then
+    )
+
+
+def test_a_wish_that_is_too_short_is_not_helped_by_more_memory() -> None:
+    problem = replace(fa3_forward(), hints=(Hint("ii", "ii", 2000),))
+    assert {t.more for t in thresholds(problem, solve(problem))} == {None}
+
+
+def test_what_is_not_known_is_not_studied() -> None:
+    whole = study(fa3_forward(), Answer("unknown", None, Bound(2048, "none")), ("what_if", "sensitivity"))
+    assert (whole.what_if, whole.thresholds, whole.sensitivity) == ((), (), ())
 
 
 def test_schedules_of_a_structure_are_schedules() -> None:
