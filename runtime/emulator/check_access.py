@@ -118,7 +118,7 @@ class AccessChecker(RaceChecker):
             memory: Memory | Allocation
             if isinstance(owner, Allocation):
                 memory = owner
-                if owner.shadow is not None or writes:
+                if owner.dirty or writes:
                     memory = self.global_memory(owner)
                 shift = owner.granule.bit_length() - 1
             else:

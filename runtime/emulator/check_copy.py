@@ -196,7 +196,7 @@ class CopyChecker(AccessChecker):
         if found is None:
             return
         allocation, place = found
-        if allocation.shadow is not None:
+        if allocation.dirty:
             memory = self.global_memory(allocation)
             self.check_read(memory, place, Actor(actor.who, actor.column, actor.kind, GLOBAL), inst)
         allocation.read(self.clocks, place, actor.column, time)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tilec.runtime.emulator.clocks import FIRST, Clocks
+from tilec.runtime.emulator.clocks import Clocks
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.shadow import Place, Shadow
 from tilec.runtime.emulator.spaces import GLOBAL_BASE, GlobalMemory
@@ -28,28 +28,45 @@ class Note:
 
 @dataclass
 class Allocation:
-    """Reads are only listed until the first write, since most allocations are read only."""
+    """Reads are only listed until the first write, since most allocations are read only. ``dirty``:
+    there has been one."""
 
     start: int
     size: int
     granule: int
+    dirty: bool = False
     shadow: Shadow | None = None
     log: list[Note] = field(default_factory=list)
 
     def read(self, clocks: Clocks, place: Place, columns: int | Array, time: int) -> None:
-        if self.shadow is None and len(self.log) < _LOG:
-            self.log.append(Note(clocks, place, columns, time))
+        note = Note(clocks, place, columns, time)
+        if self.dirty:
+            _replay(self.made(), note, clocks)
         else:
-            _replay(self.written(clocks), Note(clocks, place, columns, time), clocks)
+            self.log.append(note)
 
-    def written(self, clocks: Clocks) -> Shadow:
-        """The shadow, made at the first write."""
+    def made(self) -> Shadow:
+        """The shadow, made when it is needed."""
         if self.shadow is None:
             self.shadow = Shadow(self.size, self.granule, fresh=False)
-            for note in self.log:
-                _replay(self.shadow, note, clocks)
-            self.log = []
         return self.shadow
+
+    def written(self, clocks: Clocks) -> Shadow:
+        """The shadow, for a write."""
+        shadow, self.dirty = self.made(), True
+        for note in self.log:
+            _replay(shadow, note, clocks)
+        self.log.clear()
+        return shadow
+
+    def retire(self, clocks: Clocks) -> None:
+        """A cluster has ended. Long lists become records of old reads."""
+        if self.dirty:
+            self.made().retire(clocks)
+        elif len(self.log) > _LOG:
+            for note in self.log:
+                self.made().note_old_read(note.place, _ids(note), note.time)
+            self.log.clear()
 
 
 def _replay(shadow: Shadow, note: Note, clocks: Clocks) -> None:
@@ -62,10 +79,7 @@ def _replay(shadow: Shadow, note: Note, clocks: Clocks) -> None:
 
 
 def _ids(note: Note) -> int | Array:
-    if isinstance(note.columns, int):
-        return note.clocks.ids[note.columns]
-    first = note.clocks.ids[FIRST]
-    return note.columns - FIRST + first
+    return note.clocks.id_of(note.columns)
 
 
 class GlobalShadow:
@@ -129,5 +143,4 @@ class GlobalShadow:
     def retire(self, clocks: Clocks) -> None:
         """A cluster has ended."""
         for found in self.made.values():
-            if found.shadow is not None:
-                found.shadow.retire(clocks)
+            found.retire(clocks)
