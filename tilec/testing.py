@@ -122,7 +122,7 @@ def _entry(module: Module, name: str) -> Entry:
     if len(found) != 1:
         names = ", ".join(e.name for e in entries) or "none"
         asked = f"no entry {name!r}" if name else f"{len(entries)} entries and no name"
-        raise TilecValueError("V420", f"{asked}; the PTX has {names}")
+        raise TilecValueError("V427", f"{asked}; the PTX has {names}")
     return found[0]
 
 

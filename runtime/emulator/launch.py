@@ -57,13 +57,15 @@ def run_ptx(
     check: bool = True,
     exact: bool = False,
     trace: Trace | None = None,
+    limit: int = 0,
 ) -> Outcome:
     """Run an entry. ``params`` is the parameter space (see ``param_layout``), ``smem`` the
     dynamic shared memory in bytes. Results are in ``memory``. ``strict`` raises RaceError at
     the first report whose code begins with E; DeadlockError and EmulatorError are always raised.
     ``check=False`` runs without the checker, which is faster and gives no reports. ``exact`` cuts
     the sums of tensor cores as the hardware does, which is slower (see ``emulator.exact``).
-    ``trace`` collects what happens."""
+    ``trace`` collects what happens. A run of more than ``limit`` instructions (0: any number) is an
+    error."""
     module = parse(text) if isinstance(text, str) else text
     found = module.entry(entry)
     if found is None:
@@ -73,7 +75,7 @@ def run_ptx(
     given = registers or (found.directive("maxnreg") or (0,))[0]
     machine = Machine(
         program, _dim(grid), _dim(block), _dim(cluster), memory, _padded(params, found), shared, mode, seed,
-        given, strict, check,
+        given, strict, check, limit,
     )  # fmt: skip
     if trace is not None:
         trace.attach(machine)

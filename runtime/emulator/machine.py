@@ -30,7 +30,8 @@ Dim = tuple[int, int, int]
 class Machine:
     """``smem`` is all shared memory of a CTA in bytes, ``registers`` those per thread at launch
     (0: setmaxnreg is not accounted). ``strict`` raises RaceError at the first E report;
-    without ``check`` there are no reports."""
+    without ``check`` there are no reports; ``limit`` is the number of instructions after which a run
+    is an error (0: none)."""
 
     program: Program
     grid: Dim
@@ -44,6 +45,7 @@ class Machine:
     registers: int = 0
     strict: bool = True
     check: bool = True
+    limit: int = 0
     now: int = 0
     reports: list[Report] = field(default_factory=list)
     known: set[tuple[str, int]] = field(default_factory=set)

@@ -30,6 +30,7 @@ class Scheduler:
         self.code = machine.program.code
         self.random = machine.mode == "random"
         self.last_effect = machine.now
+        self.budget = min(_BUDGET, machine.limit + 1) if machine.limit else _BUDGET
 
     def run(self) -> None:
         """Until no strand is left. DeadlockError if none can go on."""
@@ -46,6 +47,8 @@ class Scheduler:
         """The next strand; None after an asynchronous operation had to act instead."""
         if self.machine.now - self.last_effect > _QUIET:
             raise self.machine.deadlock(strands, f"no progress in {_QUIET} instructions:", "D416")
+        if 0 < self.machine.limit < self.machine.now:
+            raise self.machine.deadlock(strands, f"the limit of {self.machine.limit} instructions:", "D418")
         ready = [s for s in strands if s.wait is None or s.wait.ready()]
         fresh = [s for s in ready if not s.spun]
         if fresh:
@@ -91,7 +94,7 @@ class Scheduler:
             s.wait = None
         s.passed_over = 0
         machine, cta, code = self.machine, s.cta, self.code
-        budget = int(machine.rng.integers(1, 60)) if self.random else _BUDGET
+        budget = int(machine.rng.integers(1, 60)) if self.random else self.budget
         for _ in range(budget):
             op = code[s.pc]
             if op.join and len(cta.strands) > 1:
