@@ -32,7 +32,6 @@ MEANINGS = {
     "ex2": "power of 2", "tanh": "hyperbolic tangent", "cvt": "conversion",
     "cvt.pack": "saturates two integers and packs them", "ld": "load", "ldu": "load of uniform data",
     "st": "store", "prefetch": "hint to load into a cache", "prefetchu": "hint to load into a cache",
-    "prefetch.param": "hint that a tensor map will be used",
     "applypriority": "hint: priority in the cache", "discard": "hint: the data are no longer needed",
     "createpolicy": "makes a cache policy", "ldmatrix": "loads 8x8 matrices into fragments",
     "stmatrix": "stores fragments as 8x8 matrices", "movmatrix": "transposes a matrix across a warp",
@@ -89,7 +88,7 @@ def heads(form: Form) -> tuple[str, ...]:
     found = re.match(r"\(([a-z0-9_.|]+)\)([a-z0-9_.]*)", form.pattern)
     if found:
         return tuple(f"{first}{found[2]}".rstrip(".") for first in found[1].split("|"))
-    return (re.split(r"[(<]", form.pattern, maxsplit=1)[0].rstrip("."),)
+    return (re.split(r"[(<]", form.pattern, maxsplit=1)[0].rstrip(".:"),)
 
 
 def meaning(opcode: str) -> str:

@@ -4,6 +4,23 @@
 Registers by first letter: %p predicates, %h 16 bits, %r 32, %d 64, %f f32, %w f64, %q 128.
 """
 
+# A kernel around some of the lines.
+HEAD = """.version {version}
+.target {target}
+.address_size 64
+.shared .align 128 .b8 sm[1024];
+.global .align 128 .b8 gm[1024];
+.visible .entry k()
+.reqntid 128
+{{
+.reg .pred %p<9>; .reg .b16 %h<40>; .reg .b32 %r<99>; .reg .b64 %d<40>; .reg .f32 %f<99>; .reg .f64 %w<20>;
+.reg .b128 %q<9>; .local .align 16 .b8 lm[64];
+mov.u32 %r0, sm; mov.u64 %d0, gm;
+{lines}
+ret;
+}}
+"""
+
 LINES: dict[tuple[str, str], str] = {
     ("sm_80", "8.3"): """
 add.s16 %h1, %h2, %h3;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ptx_lines import LINES
+from ptx_lines import HEAD, LINES
 
 from tilec.ir.errors import InternalError, TilecSyntaxError
 from tilec.ir.ptx import parse, print_module
@@ -12,21 +12,6 @@ from tilec.ir.ptx.module import Instruction
 from tilec.ir.ptx.operands import parse_operands
 from tilec.runtime.toolchain import assemble, find
 
-HEAD = """.version {version}
-.target {target}
-.address_size 64
-.shared .align 128 .b8 sm[1024];
-.global .align 128 .b8 gm[1024];
-.visible .entry k()
-.reqntid 128
-{{
-.reg .pred %p<9>; .reg .b16 %h<40>; .reg .b32 %r<99>; .reg .b64 %d<40>; .reg .f32 %f<99>; .reg .f64 %w<20>;
-.reg .b128 %q<9>; .local .align 16 .b8 lm[64];
-mov.u32 %r0, sm; mov.u64 %d0, gm;
-{lines}
-ret;
-}}
-"""
 ALL = [
     (target, version, line) for (target, version), text in LINES.items() for line in text.split("\n") if line
 ]
