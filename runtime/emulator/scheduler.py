@@ -195,6 +195,8 @@ class Scheduler:
     def _branch_indexed(self, s: Strand, op: Op) -> bool:
         index = np.broadcast_to(op.index(s) if op.index else 0, (s.n,))
         choices = np.unique(index)
+        if int(choices[-1]) >= len(op.targets or ()):
+            raise fault("D402", f"there is no label {int(choices[-1])} in the table", op.inst)
         for choice in choices[1:]:
             mask = np.broadcast_to(op.index(s) if op.index else 0, (s.n,)) == choice
             self._split_off(s, mask, (op.targets or ())[int(choice)])
@@ -235,13 +237,11 @@ def _check_flying(s: Strand, op: Op) -> None:
     """E5: an ordinary instruction touches registers of a product in flight."""
     if s.cta.tensor.pending:
         settle(s, op)
-    if op.group or op.inst.opcode.startswith("wgmma"):
-        return
-    for group in s.groups():
-        flying = s.cta.warpgroups[int(group)].flying
+    for group in s.groups().tolist() if op.watched else ():
+        flying = s.cta.warpgroups[group].flying
         if flying and not op.touches.isdisjoint(flying):
             cta: Cta = s.cta
-            if op.touches.isdisjoint(cta.warpgroups[int(group)].skipped):
+            if op.touches.isdisjoint(cta.warpgroups[group].skipped):
                 cta.report("E5", "a register of a wgmma in flight is used before its wait_group", op.inst)
             else:
                 text = "a register of a wgmma is used, which the last wgmma.wait_group has left in flight"

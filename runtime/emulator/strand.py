@@ -38,7 +38,7 @@ SPIN = Wait(lambda: True, lambda: "polls", retry=False, spin=True)
 class Strand:
     """``threads`` are sorted indices in the CTA, ``sel`` selects them in a register row."""
 
-    __slots__ = ("cta", "n", "passed_over", "pc", "regs", "sel", "spun", "threads", "wait", "warps")
+    __slots__ = ("_groups", "cta", "n", "passed_over", "pc", "regs", "sel", "spun", "threads", "wait", "warps")
 
     def __init__(self, cta: Cta, threads: Array, pc: int) -> None:
         self.cta = cta
@@ -51,6 +51,7 @@ class Strand:
 
     def become(self, threads: Array) -> None:
         """Change the set of threads."""
+        self._groups: Array | None = None
         self.threads = threads
         self.n = len(threads)
         first, last = int(threads[0]), int(threads[-1])
@@ -67,7 +68,9 @@ class Strand:
 
     def groups(self) -> Array:
         """The warpgroups it has threads of."""
-        return np.unique(self.warps >> 2)
+        if self._groups is None:
+            self._groups = np.unique(self.warps >> 2)
+        return self._groups
 
     def whole(self, group: bool = False) -> bool:
         """Whether no live thread of its warps (warpgroups) is elsewhere."""
