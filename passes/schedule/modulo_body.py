@@ -64,14 +64,17 @@ class Body:
 
 
 def body_of(loop: Op, scheduled: Collection[Op]) -> Body:
-    """The body with what must be fixed besides the scheduled ops: gets, and recurrences of free ops."""
+    """The body; besides the scheduled ops the gets are fixed."""
     gets = [op for op in loop.blocks[0].ops if op.name == "aref.get"]
-    first = Body(loop, frozenset((*scheduled, *gets)))
-    return Body(loop, first.fixed | set(recurrent(first)))
+    return Body(loop, frozenset((*scheduled, *gets)))
 
 
 def leaves(body: Body, value: Value) -> set[Leaf]:
-    """The fixed ops that a value comes from, through free ops and carried values."""
+    """The fixed ops that a value comes from, through free ops and carried values.
+
+    A recurrence of free ops comes from the same ops again and again, ever longer ago: of
+    these, the nearest are enough.
+    """
     defs, following, longest = body.defs, body.following, len(body.params)
     found: set[Leaf] = set()
     seen = set()
@@ -108,30 +111,6 @@ def sorted_leaves(body: Body, value: Value) -> list[Leaf]:
     """`leaves` in program order, nearest first."""
     op, param = ({x: i for i, x in enumerate(xs)} for xs in (body.ops, (None, *body.params)))
     return sorted(leaves(body, value), key=lambda f: (op[f.op], f.distance, f.direct, param[f.param]))
-
-
-def recurrent(body: Body) -> list[Op]:
-    """Free ops that depend on themselves: they cannot be computed again from the index."""
-    return [op for op in body.ops if op not in body.fixed and op.results and _reaches_itself(body, op)]
-
-
-def _reaches_itself(body: Body, op: Op) -> bool:
-    defs, following = body.defs, body.following
-    seen: set[Value] = set()
-    todo = list(op.args)
-    while todo:
-        value = todo.pop()
-        if value in seen:
-            continue
-        seen.add(value)
-        maker = defs.get(value)
-        if maker is op:
-            return True
-        if value in following:
-            todo.append(following[value])
-        elif maker is not None and maker not in body.fixed:
-            todo += _sources(maker, value)
-    return False
 
 
 def is_product(op: Op) -> bool:

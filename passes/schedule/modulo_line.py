@@ -10,7 +10,7 @@ from tilec.ir.core import Op
 from tilec.ir.ops import opdef
 from tilec.ir.types import TileType
 from tilec.passes.rewrite import where
-from tilec.passes.schedule.modulo_body import Body, is_product, leaves, reads
+from tilec.passes.schedule.modulo_body import Body, is_product, reads
 from tilec.passes.schedule.modulo_plan import LoopPlan
 
 Time = tuple[int, int]
@@ -18,7 +18,7 @@ Time = tuple[int, int]
 
 @dataclass(frozen=True)
 class Line:
-    """What one step runs: scheduled ops, recurrences of free ops, and puts."""
+    """What one step runs: scheduled ops and puts."""
 
     order: tuple[Op, ...]
     stage: dict[Op, int]
@@ -37,17 +37,14 @@ class Line:
 
 
 def line_of(body: Body, plan: LoopPlan) -> Line:
-    """The plan's order with recurrent ops and puts behind the last op that they need."""
+    """The plan's order with puts behind the last op that they need."""
     least = min(plan.stage.values(), default=0)
     line = Line(_roundings_last(body, plan), {op: plan.stage[op] - least for op in plan.order})
     after: dict[Op | None, list[Op]] = {}
     stage = dict(line.stage)
-    for op in body.ops:
-        if op not in line.stage and op.name != "aref.get" and (op in body.fixed or op.name == "aref.put"):
-            stage[op], last = _earliest(body, line, op)
-            after.setdefault(last, []).append(op)
-    for found in after.values():
-        found.sort(key=lambda op: -stage[op])  # older iterations first: others may need what they give
+    for put in (op for op in body.ops if op.name == "aref.put"):
+        stage[put], last = _earliest(body, line, put)
+        after.setdefault(last, []).append(put)
     order = [*after.get(None, [])]
     for op in line.order:
         order += [op, *after.get(op, [])]
@@ -87,13 +84,9 @@ def _bytes(op: Op) -> int:
 
 
 def _earliest(body: Body, line: Line, op: Op) -> tuple[int, Op | None]:
-    """The stage in which an op's operands are there, and after which op; None: at the step's start.
-
-    Recurrent ops between are looked through: they run as early.
-    """
+    """The stage in which an op's operands are there, and after which op; None: at the step's start."""
     found: list[tuple[int, int, Op]] = []
-    scheduled = Body(body.loop, frozenset(line.stage))
-    for leaf in (leaf for arg in op.args for leaf in leaves(scheduled, arg)):
+    for leaf in (leaf for _, leaf in reads(body, op) if leaf.op in line.stage):
         stage, place = line.time(leaf.op)
         found.append((stage - leaf.distance, place, leaf.op))
     stage, _, last = max(found, key=lambda f: f[:2], default=(-1, 0, op))

@@ -258,7 +258,7 @@ def test_starts_steps_and_stops(start: int, step: int, dtype: DType, fixed: bool
 
 @pytest.mark.parametrize("stages", [(0, 0, 0), (0, 1, 1), (1, 1, 3), (0, 2, 2), (0, 0, 2)])
 def test_a_scalar_that_adds_up_what_tiles_give(stages: tuple[int, int, int]) -> None:
-    """The sum is free and cannot be made again from the index: it follows the reduction."""
+    """The sum is free, but not made from the index alone: each stage makes its own from an older one."""
     b = Builder()
     X = b.tensor("X", float32, 1)
 
@@ -435,6 +435,34 @@ def test_an_order_against_a_dependence_is_refused() -> None:
     # The next iteration needs neg before that.
     assert "this add before the neg of line" in refused(loop, LoopPlan({add: 0, neg: 1}, (add, neg)))
     assert not isinstance(pipeline_loop(loop, LoopPlan({add: 0, neg: 1}, (neg, add))), str)
+
+
+def test_a_value_of_two_iterations_ago() -> None:
+    """It may be made two stages later, but not three."""
+    b = Builder()
+    x = b.const(1.0, float32, (4,))
+    X = b.tensor("X", float32, 1)
+
+    def body(i: Value, old: Value, older: Value) -> tuple[Value, ...]:
+        b.op("store", X, older, b("mul", i, b.const(4)))
+        return b("add", b("broadcast", b("cast", i, dtype=float32), shape=(4,)), x), old
+
+    b.loop(0, b.scalar("n"), body, x, b("add", x, x))
+    base = b.kernel().with_(form="scheduled")
+    (loop,) = loops(base)
+    store, add = costly(loop)
+    assert "before the add" in refused(loop, LoopPlan({store: 0, add: 3}, (add, store)))
+    assert "before the add" in refused(loop, LoopPlan({store: 0, add: 2}, (store, add)))
+    kernel = pipelined(base, lambda _: LoopPlan({store: 0, add: 2}, (add, store)))
+    for trips in range(6):
+        args = [np.zeros(24, np.float32), trips]
+        assert same(run(kernel, (1,), args), run(base, (1,), args))
+
+
+def test_a_plan_of_one_stage_stays_one_loop() -> None:
+    """Though U would run beside the softmax if a step began with it."""
+    kernel = pipelined(distributed(attention(), 2), lambda op: in_order(op) if has_product(op) else None)
+    assert count(kernel, "if") == 0 and len(loops(kernel)) == 1
 
 
 def accesses(b: Builder, X: Value, i: Value, x: Value) -> Value:
