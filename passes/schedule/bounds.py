@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tilec.passes.schedule.model import Bound, Problem
+from dataclasses import replace
+
+from tilec.passes.schedule.model import Bound, Buffer, Edge, Problem
 
 
 def lower_bound(problem: Problem) -> Bound:
@@ -46,6 +48,32 @@ def recurrence_bound(problem: Problem) -> Bound:
     if low == 1:
         return Bound(1, "none")
     return Bound(low, "cycle", _positive_cycle(problem, low - 1))
+
+
+def ring_bound(problem: Problem) -> int:
+    """RecMII with two facts more: streams cross groups, and rings close recurrences.
+
+    From each reader back to the writer it takes ``rd`` cycles over at most as many iterations
+    as the ring can have slots. A search that starts here saves what z3 would find out slowly.
+    """
+    streams = {o.id for o in problem.ops if o.stream}
+    edges = []
+    for e in problem.edges:
+        far = e.mem != "ord" and not e.same and (e.src in streams) != (e.dst in streams)
+        edges.append(replace(e, d=e.d + problem.crossing(e)) if far else e)
+    for b in problem.buffers:
+        edges += [Edge(r.op, b.writer, r.rd, _most_slots(problem, b)) for r in b.readers]
+    return recurrence_bound(replace(problem, edges=tuple(edges))).value
+
+
+def _most_slots(problem: Problem, b: Buffer) -> int:
+    """What fits beside one slot of each other ring, and what hints allow."""
+    if b.alloc:
+        return 1
+    room = problem.limits.smem if b.mem == "smem" else problem.limits.tmem
+    others = sum(o.size for o in problem.buffers if o is not b and not o.alloc and o.mem == b.mem)
+    wishes = [h.value for h in problem.hints if h.kind == "stages" and (not h.names or b.id in h.names)]
+    return max(1, min([b.max_depth, (room - others) // b.size, *wishes]))
 
 
 def _positive_cycle(problem: Problem, ii: int) -> tuple[str, ...]:

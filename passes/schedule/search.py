@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tilec.passes.schedule.bounds import NEVER, lower_bound
+from tilec.passes.schedule.bounds import NEVER, lower_bound, ring_bound
 from tilec.passes.schedule.cores import conflicting_hints
 from tilec.passes.schedule.goals import names_of
 from tilec.passes.schedule.heuristic import list_schedule, serial_length
@@ -79,7 +79,7 @@ class Search:
             return "unsat"
         self.best = list_schedule(self.problem)
         verdict: Verdict = "sat"
-        for step in (self._ask_bound, self._ask_any, self._bisect):
+        for step in (self._ask_rings, self._ask_bound, self._ask_any, self._bisect):
             if verdict == "sat" and not self._proven():
                 verdict = step()
         return verdict
@@ -109,6 +109,14 @@ class Search:
             self.bound = Bound(high + 1, "range", (), low)
         return found
 
+    def _ask_rings(self) -> Verdict:
+        """All intervals that recurrences through rings rule out, at once."""
+        high = min(ring_bound(self.problem), self.best.ii if self.best else NEVER) - 1
+        if high < self.bound.value or high >= NEVER - 1:
+            return "sat"
+        verdict = self._learn(self._start(self.bound.value, high).ask(), high)
+        return "sat" if verdict == "unsat" else verdict
+
     def _ask_bound(self) -> Verdict:
         """The closed-form bound itself: a constant interval is the quickest question."""
         value = self.bound.value
@@ -131,8 +139,7 @@ class Search:
     def _bisect(self) -> Verdict:
         """Halve what is between the bound and the best plan; "none up to m" is one question."""
         high = self.best.ii - 1 if self.best else self._wished()
-        assert high is not None
-        if high < self.bound.value:
+        if high is None or high < self.bound.value:
             return "unsat"
         query = self._start(self.bound.value, high)
         while self.best is None or self.bound.value < self.best.ii:
