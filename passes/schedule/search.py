@@ -34,7 +34,7 @@ def solve(
 
     ``objective``: "fewest", "balanced" or names of goals (`goals.MEASURES`), which choose among
     the plans of the least interval, or of (1 + give) times that: then the status can be no
-    more than "feasible". ``rlimit`` is z3's budget for the interval, and a quarter of it that
+    more than "feasible". ``rlimit`` is z3's budget for the interval, and half of it that
     for the goals. Without ``polish`` the plan is any of the least interval. The answer depends
     on nothing but the arguments.
     """
@@ -47,7 +47,7 @@ def solve(
     goals: tuple[tuple[str, int, bool], ...] = ()
     if polish:
         plan, goals, used = polished(
-            problem, plan, int(plan.ii * (1 + give)), names, rlimit // 4, search.query
+            problem, plan, int(plan.ii * (1 + give)), names, rlimit // 2, search.query
         )
         work += used
     status: Status = "optimal" if plan.ii == search.bound.value else "feasible"

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tilec.ir.errors import TilecValueError
-from tilec.passes.schedule.loops import fa3_forward, fa4_forward, gallery
+from tilec.passes.schedule.loops import fa3_forward, fa4_backward, fa4_forward, gallery
 from tilec.passes.schedule.model import Schedule
 from tilec.passes.schedule.search import solve
 
@@ -60,6 +60,23 @@ def test_flash_attention_4_fewest() -> None:
     assert frozenset(v + x for v in ("LDO", "MUL", "STO", "PV") for x in "ab") in together
     assert len(together) == 3
     assert all(plan.groups["QK" + x] == plan.groups["LDS" + x] for x in "ab")
+
+
+@pytest.mark.slow
+def test_flash_attention_4_backward_balanced() -> None:
+    """Loads and the reducing copy | products | softmax a | softmax b | dQ on its way out."""
+    answer = solve(fa4_backward(), "balanced")
+    plan = answer.schedule
+    assert plan is not None and answer.status == "optimal" and plan.ii == 3328
+    assert all(proven for _, _, proven in answer.goals)
+    softmax = ("LDS", "FMA", "EXP", "CVTP", "STP", "LDD", "DS", "CVTD", "STD", "STSD")
+    assert {frozenset(plan.order(g)) for g in set(plan.groups.values())} == {
+        frozenset({"LQ", "LdO", "REDu", "REDv"}),
+        frozenset({"S", "dP", "dV", "dK", "dQ"}),
+        frozenset(v + "a" for v in softmax),
+        frozenset(v + "b" for v in softmax),
+        frozenset({"LDQu", "LDQv", "STQu", "STQv"}),
+    }
 
 
 def test_toy() -> None:

@@ -14,6 +14,7 @@ from tilec.passes.schedule.encode import Encoding
 from tilec.passes.schedule.heuristic import list_schedule
 from tilec.passes.schedule.loops import fa4_forward, gallery
 from tilec.passes.schedule.model import Answer, Problem
+from tilec.passes.schedule.query import smt2
 from tilec.passes.schedule.search import solve
 from tilec.passes.schedule.smt import Session
 
@@ -69,6 +70,19 @@ def test_random_loops(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         assert answer.status == "optimal" and answer.schedule.ii == answer.bound.value
     shuffle(monkeypatch, seed)
     assert outcome(solve(problem)) == outcome(answer)
+
+
+def test_the_text_alone_refutes() -> None:
+    """What a certificate carries: the register clauses that were needed are part of it."""
+    problem, verdicts = gallery["fa3-1tile"](), []
+    for high in (1275, 1276):
+        text = smt2(problem, 1024, high)
+        assert text == smt2(problem, 1024, high)
+        session = Session(10**8)
+        session.read(text)
+        verdicts.append(session.check())
+    assert verdicts == ["unsat", "sat"]
+    assert "op 2: 'QKa'" in smt2(problem, 1024, 1275)
 
 
 def test_two_processes_with_different_hashes() -> None:
