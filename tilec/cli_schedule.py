@@ -168,7 +168,7 @@ def explain(
     asked = [name for name, flag in flags.items() if flag or everything]
     with spinner("explaining"):
         found = [
-            study(p, loops.answer(p), asked, resolve=not fixed, rlimit=loops.budget) for p in loops.problems()
+            study(p, loops.answer(p), asked, resolve=not fixed, budget=loops.rlimit) for p in loops.problems()
         ]
     if format_ == "json":
         click.echo(canonical(one_or_all([s.to_json() for s in found])))

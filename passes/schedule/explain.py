@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from tilec.ir.errors import SolverUnknownError
 from tilec.passes.schedule.baselines import Baseline, sentence
 from tilec.passes.schedule.bounds import NEVER
-from tilec.passes.schedule.cores import RLIMIT, conflicting_hints, why_not
+from tilec.passes.schedule.cores import conflicting_hints, small_core
 from tilec.passes.schedule.goals import slack
 from tilec.passes.schedule.heuristic import serial_length
 from tilec.passes.schedule.model import Answer, Bound, Problem, Schedule
 from tilec.passes.schedule.reasons import MEMORY, Reason, of_bound, of_core, of_hints
 from tilec.passes.schedule.registers import pressures
+
+CORE_RLIMIT = 50_000_000
+"""z3 resource units for a minimal core; attention loops take less than a tenth."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +97,15 @@ def explain(
     found: tuple[Baseline, ...] = (),
     *,
     core: bool = True,
-    rlimit: int = RLIMIT,
+    rlimit: int = CORE_RLIMIT,
 ) -> Explanation:
     """Explain an answer of `solve`; ``found`` are baselines to compare with.
 
     Without ``core`` the solver is not asked: closed forms and hints in conflict are the only
-    reasons. SolverUnknownError N131 where the budget does not suffice for a minimal core.
+    reasons. Where the budget does not suffice for a minimal core, that is the reason given.
     """
     plan = answer.schedule
-    reasons = _reasons(problem, answer, rlimit) if core else _known(problem, answer)
+    reasons = _asked(problem, answer, rlimit) if core else _known(problem, answer)
     head = (
         problem.name,
         problem.limits.name,
@@ -132,14 +136,28 @@ def _known(problem: Problem, answer: Answer) -> tuple[Reason, ...]:
     return of_hints(problem, answer.conflicts) or of_bound(problem, answer.bound)
 
 
+def _asked(problem: Problem, answer: Answer, rlimit: int) -> tuple[Reason, ...]:
+    try:
+        return _reasons(problem, answer, rlimit)
+    except SolverUnknownError:
+        return (Reason("open", "z3's budget ended before the constraints that do it were found"),)
+
+
 def _reasons(problem: Problem, answer: Answer, rlimit: int) -> tuple[Reason, ...]:
     """A closed form explains itself; a refuted range is narrowed to a minimal core."""
     bound = answer.bound
     if answer.status == "infeasible":
         return _infeasible(problem, answer, rlimit)
     if bound.kind == "range":
-        return of_core(problem, why_not(problem, bound.value - 1, rlimit))
+        return _core(problem, bound.value - 1, rlimit)
     return of_bound(problem, bound)
+
+
+def _core(problem: Problem, at_most: int, rlimit: int) -> tuple[Reason, ...]:
+    """What rules out every interval up to a value; the last reason says if some may be too many."""
+    labels, minimal = small_core(problem, at_most, rlimit)
+    more = () if minimal else (Reason("open", "not proven is that each of these is needed"),)
+    return (*of_core(problem, labels), *more)
 
 
 def _infeasible(problem: Problem, answer: Answer, rlimit: int) -> tuple[Reason, ...]:
@@ -149,7 +167,7 @@ def _infeasible(problem: Problem, answer: Answer, rlimit: int) -> tuple[Reason, 
     blamed = answer.conflicts or conflicting_hints(problem, rlimit)
     hints = tuple(h for h in problem.hints if h.id in blamed)
     problem = replace(problem, hints=hints)
-    core = of_core(problem, why_not(problem, _largest(problem), rlimit))
+    core = _core(problem, _largest(problem), rlimit)
     most = problem.groups_max
     return core or (Reason("groups", f"at most {most} group{'s' * (most != 1)}, that of the loads counted"),)
 
@@ -240,7 +258,8 @@ def _why(x: Explanation) -> Iterator[str]:
     if x.ii is None and x.status == "infeasible" and x.reasons:
         yield "  these cannot hold together:"
     elif x.bound.kind == "range" and x.reasons:
-        yield f"  these rule out {least} cycles, and none of them can be left out:"
+        needed = "" if x.reasons[-1].kind == "open" else ", and none of them can be left out"
+        yield f"  these rule out {least} cycles{needed}:"
     elif x.bound.kind == "range":
         yield f"  z3 refuted {least} cycles; `tilec explain` says which constraints do that"
     elif x.reasons:

@@ -104,8 +104,8 @@ def _chains(problem: Problem, items: list[str], crossing: set[str]) -> Iterator[
             left.remove(following)
         extra = [problem.crossing(e) if f"{e.src}>{e.dst}" in crossing else 0 for e in path]
         chain = path[0].src + "".join(_arrow(e, x) for e, x in zip(path, extra, strict=True))
-        far = " (the second number is for changing groups)" if any(extra) else ""
-        ops, cycles = [path[0].src, *(e.dst for e in path)], sum(e.d for e in path) + sum(extra)
+        far = ", and what follows a + where the group changes" if any(extra) else ""
+        ops, cycles = [path[0].src, *(e.dst for e in path)], sum(e.d for e in path)
         yield Reason("dependence", f"{chain}: {cycles} cycles{far}", cycles, _locs(problem, ops))
 
 

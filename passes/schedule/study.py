@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tilec.passes.schedule.baselines import Baseline, baselines
-from tilec.passes.schedule.explain import Explanation, explain
+from tilec.passes.schedule.explain import CORE_RLIMIT, Explanation, explain
 from tilec.passes.schedule.model import Answer, Problem
 from tilec.passes.schedule.search import RLIMIT
 from tilec.passes.schedule.sensitivity import Moved, sensitivity
@@ -54,21 +54,23 @@ def study(
     asked: Collection[str] = (),
     *,
     resolve: bool = True,
-    rlimit: int = RLIMIT,
+    budget: int | None = None,
 ) -> Study:
     """Explain an answer; ``asked`` may have "baselines", "what_if" and "sensitivity".
 
-    ``resolve``: sensitivity also solves again. ``rlimit`` is the budget of each question.
+    ``resolve``: sensitivity also solves again. ``budget`` in z3's units for each question;
+    None is what each kind of question has by default.
     """
+    rlimit = budget or RLIMIT
     found = baselines(problem, rlimit) if "baselines" in asked else ()
-    explanation = explain(problem, answer, found, rlimit=rlimit)
+    explanation = explain(problem, answer, found, rlimit=budget or CORE_RLIMIT)
     plan, curious = answer.schedule, "what_if" in asked
     return Study(
         explanation,
         found,
         tuple(what_if(problem, answer, rlimit)) if curious else (),
         tuple(thresholds(problem, answer, rlimit)) if curious else (),
-        most_slack(problem, plan.ii, min(rlimit, SLACK_RLIMIT)) if curious and plan else None,
+        most_slack(problem, plan.ii, budget or SLACK_RLIMIT) if curious and plan else None,
         tuple(sensitivity(problem, answer, resolve=resolve, rlimit=rlimit)) if "sensitivity" in asked else (),
     )
 

@@ -104,7 +104,7 @@ def test_every_label_of_a_core_is_in_the_words() -> None:
         assert word in text
     crossing = of_core(problem, ["dependence STPa>PVa", "crossing STPa>PVa"])
     assert [r.text for r in crossing] == [
-        "STPa -169 + 30-> PVa: 199 cycles (the second number is for changing groups)"
+        "STPa -169 + 30-> PVa: 169 cycles, and what follows a + where the group changes"
     ]
 
 
@@ -201,7 +201,19 @@ def test_many_ops_are_summed_up() -> None:
 def test_without_a_core_the_solver_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = gallery["fa3-1tile"]()
     answer = solve(problem)
-    monkeypatch.setattr("tilec.passes.schedule.explain.why_not", None)
+    monkeypatch.setattr("tilec.passes.schedule.explain.small_core", None)
     x = explain(problem, answer, core=False)
     assert x.reasons == ()
     assert "z3 refuted 1024 to 1275 cycles" in x.to_text()
+
+
+def test_a_budget_that_ends_is_told() -> None:
+    """With little the core is found, but not made minimal; with less it is not found."""
+    problem = gallery["fa4-alias"]()
+    answer = solve(problem, polish=False)
+    some = explain(problem, answer, rlimit=2_000_000)
+    assert some.reasons[-1].text == "not proven is that each of these is needed"
+    assert "these rule out 2064 to 2605 cycles:" in some.to_text()
+    none = explain(problem, answer, rlimit=10_000)
+    assert [r.kind for r in none.reasons] == ["open"]
+    assert "budget ended" in none.to_text()
