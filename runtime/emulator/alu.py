@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tilec.ir.ptx.module import Instruction, Operand, Vec
+from tilec.ir.ptx.module import Instruction, Int, Operand, Vec
 from tilec.runtime.emulator import bits
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.operands import DTYPE, getter, per_thread, setter
@@ -25,6 +25,12 @@ Builder = Callable[[Instruction, Program], Run]
 def mods(inst: Instruction) -> list[str]:
     """The parts of the opcode after the first."""
     return inst.opcode.split(".")[1:]
+
+
+def groups_left(inst: Instruction) -> int:
+    """How many groups a wait_group leaves under way; no program has more than 2**31."""
+    first = inst.operands[0] if inst.operands else None
+    return min(max(first.value, 0), 1 << 31) if isinstance(first, Int) else 0
 
 
 def simple(function: Callable[..., Value], type: str, inst: Instruction, program: Program,

@@ -81,6 +81,7 @@ def atomic(inst: Instruction, program: Program) -> Run:
 
     def run(s: Strand) -> None:
         where = target(s)
+        access.targets(s, space, where, size, count, inst)
         s.cta.machine.observer.atomic(s, space, where, size * count, inst)
         arguments = [[per_thread(s, g(s)) for g in items] for items in gets]
         old = np.zeros((count, s.n), DTYPE[raw])
@@ -134,6 +135,7 @@ def _atomic128(inst: Instruction, program: Program) -> Run:
 
     def run(s: Strand) -> None:
         where, values = target(s), [per_thread(s, g(s)) for g in gets]
+        access.targets(s, space, where, 8, 2, inst)
         s.cta.machine.observer.atomic(s, space, where, 16, inst)
         old = np.zeros((s.n, 2), np.uint64)
         for i in _order(s):

@@ -176,6 +176,8 @@ def _nth_set(mask: Array, base: Array, offset: Array) -> Array:
 
 
 def _find(mask: int, base: int, offset: int) -> int:
+    if base > 31:
+        return 0xFFFFFFFF
     if offset == 0:
         return base if mask >> base & 1 else 0xFFFFFFFF
     order = range(base, 32) if offset > 0 else range(base, -1, -1)

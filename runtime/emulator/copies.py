@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tilec.ir.ptx.module import Instruction, Int, Operand
-from tilec.runtime.emulator.alu import mods
+from tilec.runtime.emulator.alu import groups_left, mods
 from tilec.runtime.emulator.asyncops import AsyncOp
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.operands import address, getter, per_thread, shared_address
@@ -28,9 +28,7 @@ def cp_async(inst: Instruction, program: Program) -> Run:
     if "commit_group" in parts:
         return _commit
     if "wait_group" in parts or "wait_all" in parts:
-        first = inst.operands[0] if inst.operands else Int(0)
-        pending = first.value if isinstance(first, Int) else 0
-        everything = "wait_all" in parts
+        pending, everything = groups_left(inst), "wait_all" in parts
         return lambda s: _wait_copies(s, pending, everything)
     return _copy(inst, program)
 

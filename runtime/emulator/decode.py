@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tilec.ir.errors import UnsupportedError
 from tilec.ir.ptx.isa import forms_of
-from tilec.ir.ptx.module import Entry, Instruction, Module, Sym
+from tilec.ir.ptx.module import Entry, Instruction, Module, Operand, Sym
 from tilec.runtime.emulator import (
     alu,
     atomics,
@@ -60,7 +60,8 @@ def decode(
     joins = set(program.labels.values())
     program.code = [_op(program, inst, i in joins) for i, inst in enumerate(code)]
     last = code[-1] if code else Instruction("exit")
-    if not last.opcode.startswith(("ret", "exit", "bra", "trap")):
+    ends = last.pred is None and len(code) not in program.labels.values()
+    if not ends or not last.opcode.startswith(("ret", "exit", "bra", "trap")):
         program.code.append(_op(program, Instruction("ret", line=last.line, loc=last.loc), False))
     return program
 
@@ -83,7 +84,7 @@ def _op(program: Program, inst: Instruction, join: bool) -> Op:
     op = Op(
         inst,
         _nothing if base in _CONTROL else _builder(base, inst)(inst, program),
-        pred=-1 if inst.pred is None else program.register(inst.pred.reg, inst),
+        pred=-1 if inst.pred is None else _guard(program, inst, inst.pred.reg),
         negated=inst.pred is not None and inst.pred.negated,
         join=join or aligned or base in _COLLECTIVE or (base == "mbarrier" and "wait" in inst.opcode),
         whole=aligned and inst.pred is None,
@@ -98,6 +99,13 @@ def _op(program: Program, inst: Instruction, join: bool) -> Op:
     if base in _CONTROL:
         _control(program, op, base)
     return op
+
+
+def _guard(program: Program, inst: Instruction, reg: Operand) -> int:
+    row = program.register(reg, inst)
+    if program.classes[row] != "pred":
+        raise fault("D401", "the register that guards an instruction is no predicate", inst)
+    return row
 
 
 def _nothing(s: Strand) -> None:

@@ -54,9 +54,10 @@ def _symbol_getter(program: Program, sym: Sym, to: Any, inst: Instruction) -> Ge
     if to not in _ADDRESSES:
         raise fault("D403", f"{sym.name} is an address, which this operand cannot be", inst)
     place = symbol_address(program, sym, inst)
+    mask = 2**64 - 1 if to in _ADDRESSES[:2] else 2**32 - 1
     if program.addresses[sym.name][0] == "shared":
-        return lambda s: to(s.cta.window + place)
-    fixed = to(place & (2**64 - 1 if to in _ADDRESSES[:2] else 2**32 - 1))
+        return lambda s: to(s.cta.window + place & mask)
+    fixed = to(place & mask)
     return lambda s: fixed
 
 
@@ -137,7 +138,7 @@ def address(program: Program, operand: Operand, inst: Instruction) -> Get:
         raise fault("D403", "an address was expected", inst)
     offset = np.uint64(operand.offset & (2**64 - 1))
     if isinstance(operand.base, Int):
-        fixed = np.uint64(operand.base.value) + offset
+        fixed = np.uint64(operand.base.value + operand.offset & 2**64 - 1)
         return lambda s: np.full(s.n, fixed)
     if not program.is_register(operand.base):
         base = operand.base

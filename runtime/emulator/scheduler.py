@@ -183,7 +183,7 @@ class Scheduler:
         if op.inst.opcode.startswith(("ret", "exit")):
             return _end(s, mask, self)
         if op.index is not None:
-            return self._branch_indexed(s, op)
+            return self._branch_indexed(s, op, mask)
         target = (op.targets or (0,))[0]
         if mask is None:
             s.pc = target
@@ -192,16 +192,19 @@ class Scheduler:
         s.pc += 1
         return False
 
-    def _branch_indexed(self, s: Strand, op: Op) -> bool:
+    def _branch_indexed(self, s: Strand, op: Op, mask: Array | None) -> bool:
+        if mask is not None:
+            self._split_off(s, ~mask, s.pc + 1)
+        targets = op.targets or ()
         index = np.broadcast_to(op.index(s) if op.index else 0, (s.n,))
-        choices = np.unique(index)
-        if int(choices[-1]) >= len(op.targets or ()):
-            raise fault("D402", f"there is no label {int(choices[-1])} in the table", op.inst)
+        choices = [int(c) for c in np.unique(index)]
+        if choices[-1] >= len(targets):
+            raise fault("D402", f"there is no label {choices[-1]} in the table", op.inst)
         for choice in choices[1:]:
-            mask = np.broadcast_to(op.index(s) if op.index else 0, (s.n,)) == choice
-            self._split_off(s, mask, (op.targets or ())[int(choice)])
-        s.pc = (op.targets or ())[int(choices[0])]
-        return len(choices) == 1
+            here = np.broadcast_to(op.index(s) if op.index else 0, (s.n,)) == choice
+            self._split_off(s, here, targets[choice])
+        s.pc = targets[choices[0]]
+        return len(choices) == 1 and mask is None
 
 
 def _end(s: Strand, mask: Array | None, scheduler: Scheduler) -> bool:

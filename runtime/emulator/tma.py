@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tilec.ir.ptx.module import Instruction, Int
+from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator import access, tensormap
-from tilec.runtime.emulator.alu import Builder, mods
+from tilec.runtime.emulator.alu import Builder, groups_left, mods
 from tilec.runtime.emulator.asyncops import AsyncOp
 from tilec.runtime.emulator.bulk import boxes, each, own_place, require_place, require_size, tensor_address
 from tilec.runtime.emulator.bulk_store import reduce_in, store, tensor_store
@@ -34,8 +34,7 @@ def copy(inst: Instruction, program: Program) -> Run:
     if "commit_group" in parts:
         return _commit
     if "wait_group" in parts:
-        count = inst.operands[0].value if isinstance(inst.operands[0], Int) else 0
-        stages = 1 if "read" in parts else None
+        count, stages = groups_left(inst), 1 if "read" in parts else None
         return lambda s: _wait(s, count, stages, inst)
     if "prefetch" in parts:
         return lambda s: None

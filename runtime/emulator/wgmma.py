@@ -10,7 +10,7 @@ import numpy as np
 
 from tilec.ir.ptx.module import Instruction, Int, Operand, Vec
 from tilec.runtime.emulator import fragments, tensorcore
-from tilec.runtime.emulator.alu import Builder, mods
+from tilec.runtime.emulator.alu import Builder, groups_left, mods
 from tilec.runtime.emulator.asyncops import AsyncOp
 from tilec.runtime.emulator.cta import Cta, WarpGroup
 from tilec.runtime.emulator.numbers import Array
@@ -72,7 +72,7 @@ def wgmma(inst: Instruction, program: Program) -> Run:
     if kind == "commit_group":
         return _commit
     if kind == "wait_group":
-        pending = inst.operands[0].value if isinstance(inst.operands[0], Int) else 0
+        pending = groups_left(inst)
         return lambda s: _wait(s, pending, inst)
     return _mma(inst, program)
 
