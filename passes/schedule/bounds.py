@@ -89,7 +89,7 @@ def _positive_cycle(problem: Problem, ii: int) -> tuple[str, ...]:
                 reach[e.dst], last[e.dst], moved = far, e.src, e.dst
         if not moved:
             return ()
-    return _cycle_before(problem, last, moved)
+    return _cycle_before(problem, last, moved) if moved else ()
 
 
 def _cycle_before(problem: Problem, last: dict[str, str], v: str) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ def carried(problem: Problem) -> list[Edge]:
 
 
 def _stages(problem: Problem, plan: Schedule) -> int:
-    return max(plan.stage(o.id) for o in problem.ops)
+    return max((plan.stage(o.id) for o in problem.ops), default=0)
 
 
 def _bytes(problem: Problem, plan: Schedule) -> int:

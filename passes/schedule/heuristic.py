@@ -25,7 +25,7 @@ def list_schedule(problem: Problem) -> Schedule | None:
     for ii in _intervals(low, serial_length(problem)):
         for groups in _assignments(problem):
             times = _place(problem, order, ii, groups)
-            plan = _complete(problem, Schedule(ii, times, groups)) if times else None
+            plan = _complete(problem, Schedule(ii, times, groups)) if times is not None else None
             if plan is not None:
                 return compact(problem, plan, low)
     return None

@@ -185,7 +185,7 @@ class Polish:
             fixed[self.problem.ops[anchor].id] = plan.times[self.problem.ops[anchor].id]
         times = least_times(self.problem, arcs, plan.ii, fixed)
         earlier = times is not None and all(times[v] <= plan.times[v] for v in times)
-        self.plan = self._shallow(replace(plan, times=times)) if times and earlier else plan
+        self.plan = self._shallow(replace(plan, times=times)) if times is not None and earlier else plan
 
     def _shallow(self, plan: Schedule) -> Schedule:
         """With the least depths for its times."""

@@ -84,7 +84,7 @@ class Session:
         """Whether the assertions hold under Boolean assumptions; "unknown" when the budget is spent."""
         if self.work >= self.rlimit:
             return "unknown"
-        self.solver.set("rlimit", self.rlimit - self.work)
+        self.solver.set("rlimit", min(self.rlimit - self.work, 2**32 - 1))
         verdict = str(self.solver.check(*[self._constant(a) for a in assumptions]))
         self._count()
         return cast(Verdict, verdict)

@@ -13,7 +13,7 @@ from tilec.passes.schedule.checker import violations
 from tilec.passes.schedule.encode import Encoding
 from tilec.passes.schedule.heuristic import list_schedule
 from tilec.passes.schedule.loops import fa4_forward, gallery
-from tilec.passes.schedule.model import Answer, Problem
+from tilec.passes.schedule.model import Answer, Buffer, Edge, Limits, Op, Problem, Segment
 from tilec.passes.schedule.query import smt2
 from tilec.passes.schedule.search import solve
 from tilec.passes.schedule.smt import Session
@@ -122,3 +122,32 @@ def test_the_list_scheduler_is_legal(name: str) -> None:
         assert name.startswith("fa3-backward-") or name == "fa4-backward"
     else:
         assert list(violations(problem, plan)) == []
+
+
+LIMITS = Limits((("U", 1),), smem=4, tmem=32)
+UNIT = (Segment("U", 0, 3),)
+BUFFERS = (Buffer("ring", "smem", 4, "a", ()), Buffer("place", "tmem", 4, "a", (), alloc=True))
+
+
+@pytest.mark.parametrize(
+    ("problem", "ii"),
+    [
+        (Problem("nothing", (), (), (), LIMITS), 1),
+        (Problem("no unit", (Op("a"),), (), (), LIMITS), 1),
+        (Problem("stream alone", (Op("a", UNIT, stream=True),), (), (), LIMITS, groups_max=1), 3),
+        (Problem("no group", (Op("a", UNIT),), (), (), LIMITS, groups_max=1), None),
+        (Problem("nobody reads", (Op("a", UNIT),), (), BUFFERS, LIMITS), 3),
+        (Problem("circle", (Op("a"), Op("b")), (Edge("a", "b", 0), Edge("b", "a", 0)), (), LIMITS), None),
+        (
+            Problem("late circle", (Op("a"), Op("b")), (Edge("a", "b", 1), Edge("b", "a", 0)), (), LIMITS),
+            None,
+        ),
+        (Problem("too wide", (Op("a", (Segment("U", 0, 3, 2),)),), (), (), LIMITS), None),
+    ],
+)
+def test_small_and_odd_loops(problem: Problem, ii: int | None) -> None:
+    answer = solve(problem)
+    assert (answer.status, answer.schedule and answer.schedule.ii) == (
+        ("infeasible", None) if ii is None else ("optimal", ii)
+    )
+    assert answer.schedule is None or list(violations(problem, answer.schedule)) == []
