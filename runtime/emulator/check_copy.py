@@ -11,7 +11,7 @@ import numpy as np
 from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator import race
 from tilec.runtime.emulator.check_access import AccessChecker
-from tilec.runtime.emulator.check_mbarrier import BarrierWatch, Release
+from tilec.runtime.emulator.check_mbarrier import BarrierWatch, Release, cause_of
 from tilec.runtime.emulator.check_race import Actor, Memory, strong
 from tilec.runtime.emulator.clocks import FIRST, FOREVER, GLOBAL, ORDER, SHARED, join
 from tilec.runtime.emulator.global_shadow import Allocation
@@ -87,6 +87,8 @@ class CopyChecker(AccessChecker):
         self.last_acquire = np.zeros(self.clocks.warps, np.int64)
         self.active = np.zeros(self.clocks.warps, bool)
         self.suspects: list[Suspect] = []
+        self.fenced: dict[int, Array] = {}
+        self.pending: dict[int, Array] = {}
         self.stores: dict[tuple[int, int], Stores] = {}
 
     def watch(
@@ -136,9 +138,13 @@ class CopyChecker(AccessChecker):
         out = {}
         self.activate(self.rows(s))
         for warp, row in zip(s.warps.tolist(), self.rows(s).tolist(), strict=True):
-            vector = None if relaxed else self.clocks.publish(np.array([row]), time)
-            out[warp] = Release(row, time, vector)
+            vector = self.clocks.publish(np.array([row]), time)
+            out[warp] = Release(row, time, self.relaxed(row, vector) if relaxed else vector)
         return out
+
+    def relaxed(self, row: int, vector: Array) -> Array:
+        """What a relaxed arrival hands on: that it has come, and what the last fence released."""
+        return join(cause_of(vector), self.fenced[row]) if row in self.fenced else cause_of(vector)
 
     def phase_over(self, watch: BarrierWatch) -> None:
         """What waits for the phase learn: the arrivals, and the copies up to now."""
@@ -158,6 +164,7 @@ class CopyChecker(AccessChecker):
         row, flying = self.row(s, thread), self.timeline.tick(inst) | int(FOREVER)
         who = self.clocks.known[row].copy()
         self.activate(np.array([row]))
+        issued = self.clocks.publish(np.array([row]), flying & ~int(FOREVER))
         flights = []
         for owner, place, barrier in targets:
             watch, memory = barrier.watch, self.shared[owner.rank]
@@ -175,7 +182,7 @@ class CopyChecker(AccessChecker):
             if target == 0:
                 self._source(source, Actor(who, watch.column, race.MBARRIER, ORDER), time, inst)
             shadow.landed(span, flying, time)
-            watch.land(flight)
+            watch.land(flight, issued)
             self.elsewhere[watch.cta.rank, watch.column] = (time, inst)
 
         return land
@@ -211,6 +218,7 @@ class CopyChecker(AccessChecker):
         watch, flying = barrier.watch, self.timeline.tick(inst) | int(FOREVER)
         if not isinstance(watch, BarrierWatch):
             return lambda: None
+        issued = self.clocks.publish(self.rows(s), flying & ~int(FOREVER))
         flights = [watch.issue(row, inst) for row in self.rows(s).tolist()]
         places = []
         for memory, actor, place in self.pieces(s, "shared", address, size, inst, None, writes=True):
@@ -224,7 +232,7 @@ class CopyChecker(AccessChecker):
             for shadow, place in places:
                 shadow.landed(place, flying, time)
             for flight in flights:
-                watch.land(flight)
+                watch.land(flight, issued)
             self.remote(int(self.rows(s)[0]), watch.cta, watch.column, time, inst)
 
         return land

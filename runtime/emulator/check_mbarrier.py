@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator import race
-from tilec.runtime.emulator.clocks import FIRST, ORDER, join
+from tilec.runtime.emulator.clocks import CAUSE, FIRST, ORDER, join
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.observe import Watch
 from tilec.runtime.emulator.report import where
@@ -20,12 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Release:
-    """A warp hands on what it knows. ``vector`` None: a relaxed arrival, which orders nothing;
-    ``program`` False: the arrival of an asynchronous operation."""
+    """A warp hands on what it knows. ``program`` False: the arrival of an asynchronous operation."""
 
     row: int
     time: int
-    vector: Array | None
+    vector: Array
     program: bool = True
 
 
@@ -57,6 +58,13 @@ class History:
     remote: bool = False
 
 
+def cause_of(vector: Array) -> Array:
+    """Only what has happened, without the order of memory."""
+    out = np.zeros_like(vector)
+    out[CAUSE] = vector[CAUSE]
+    return out
+
+
 class BarrierWatch(Watch):
     """One mbarrier. It is an actor itself: the copies that complete on it."""
 
@@ -79,9 +87,11 @@ class BarrierWatch(Watch):
         return f"the mbarrier at {self.address:#x}"
 
     def use(self, row: int, inst: Instruction) -> None:
-        """E12 and W14: a use must be ordered after the initialisation."""
+        """E12 and W14: a use must be ordered after the initialisation; after fence.mbarrier_init
+        that is so even if the arrival at the barrier between was relaxed."""
         checker = self.checker
-        if row != self.row and checker.clocks.known[row, ORDER, FIRST + self.row] < self.time:
+        part = CAUSE if self.fenced else ORDER
+        if row != self.row and checker.clocks.known[row, part, FIRST + self.row] < self.time:
             text = (
                 f"{checker.clocks.name(FIRST + row)} uses {self.name} and nothing orders this after "
                 f"its initialisation by {checker.clocks.name(FIRST + self.row)} at {where(self.inst)}"
@@ -106,15 +116,14 @@ class BarrierWatch(Watch):
         if release.program:
             self.use(release.row, inst)
             self._check_primary(release.row, inst)
-        if release.vector is not None:
-            self.clock = join(self.clock, release.vector)
+        self.clock = join(self.clock, release.vector)
         self.history.remote |= release.row // self.checker.per_cta != self.cta.rank
         self.history.arrived[release.row] = self.history.arrived.get(release.row, 0) + count
         self.checker.remote(release.row, self.cta, self.column, release.time, inst)
 
     def _check_primary(self, row: int, inst: Instruction) -> None:
         """E10: the phase before must have been seen to end, by a wait that is ordered before."""
-        known = self.checker.clocks.known[row, ORDER]
+        known = self.checker.clocks.known[row, CAUSE]
         seen = self.history.seen
         if self.barrier.phase and not any(r == row or known[FIRST + r] >= t for r, t in seen.items()):
             text = (
@@ -157,8 +166,10 @@ class BarrierWatch(Watch):
     def _row_of(self, armed: Armed) -> int:
         return next(row for row, a in self.armed.items() if a is armed)
 
-    def land(self, flight: Flight) -> None:
+    def land(self, flight: Flight, who: Array) -> None:
+        """A copy has landed, which its issuer issued knowing ``who``."""
         self.flights.remove(flight)
+        self.clock = join(self.clock, cause_of(who))
 
     def settled(self) -> None:
         """E8: all have arrived, and more bytes have landed than were expected."""
@@ -182,7 +193,7 @@ class BarrierWatch(Watch):
         """E11: who saw the phase before this one must have done so before this one ended. Warps
         that only wait, and do nothing for others, are let off."""
         for row, time in self.history.seen.items():
-            if self.clock is None or self.clock[ORDER, FIRST + row] < time:
+            if self.clock is None or self.clock[CAUSE, FIRST + row] < time:
                 self._late(row, self.checker.timeline.site(time), self.barrier.phase - 2)
 
     def _late(self, row: int, inst: Instruction, phase: int) -> None:
@@ -210,8 +221,14 @@ class BarrierWatch(Watch):
             text = f"the wait for {self.name} has the scope .cta, and another CTA arrived there"
             self.checker.report("W13", text, inst)
         done = self.done if latest else self.older
-        if done is not None and ".relaxed" not in inst.opcode:
-            self.checker.clocks.acquire(rows, done)
+        if done is not None:
+            self._acquire(rows, done, relaxed=".relaxed" in inst.opcode)
+
+    def _acquire(self, rows: Array, done: Array, relaxed: bool) -> None:
+        """A relaxed wait leaves it to a fence to order memory."""
+        self.checker.clocks.acquire(rows, cause_of(done) if relaxed else done)
+        for row in rows.tolist() if relaxed else ():
+            self.checker.pending[row] = join(self.checker.pending.get(row), done)
 
     def waits(self, s: Strand, wanted: int, parity: bool, inst: Instruction) -> bool:
         """E11: the phase that a warp would take next is two phases ago."""

@@ -44,14 +44,13 @@ class OrderChecker(UnitChecker):
     def begin(self, ctas: Sequence[Cta]) -> None:
         super().begin(ctas)
         self.cells = {key: c for key, c in self.cells.items() if key[0] == "global"}
-        self.fenced: dict[int, Array] = {}
-        self.pending: dict[int, Array] = {}
 
     def join(self, s: Strand, warp: int, named: NamedBarrier, inst: Instruction) -> None:
         row = np.array([warp + s.cta.rank * self.per_cta])
         named.warps.add(int(row[0]))
-        if ".relaxed" not in inst.opcode:
-            named.clock = join(named.clock, self.clocks.publish(row, self.timeline.tick(inst)))
+        vector = self.clocks.publish(row, self.timeline.tick(inst))
+        relaxed = ".relaxed" in inst.opcode
+        named.clock = join(named.clock, self.relaxed(int(row[0]), vector) if relaxed else vector)
 
     def passed(self, s: Strand, named: Sequence[NamedBarrier], inst: Instruction) -> None:
         rows = self.rows(s)

@@ -13,7 +13,7 @@ from tilec.runtime.emulator import race
 from tilec.runtime.emulator.check_copy import CopyChecker, Groups
 from tilec.runtime.emulator.check_mbarrier import Release
 from tilec.runtime.emulator.check_race import Actor, Memory
-from tilec.runtime.emulator.clocks import FIRST, ORDER, SHARED
+from tilec.runtime.emulator.clocks import CAUSE, FIRST, GLOBAL, ORDER, SHARED
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.report import where
 
@@ -39,7 +39,8 @@ class UnitChecker(CopyChecker):
         for warp, row in zip(s.warps.tolist(), self.rows(s).tolist(), strict=True):
             vector = np.zeros_like(self.clocks.known[row])
             vector[:, self._copy_columns()[row]] = time
-            vector[SHARED:, self._copy_columns()[row]] = 0
+            vector[SHARED : GLOBAL + 1, self._copy_columns()[row]] = 0
+            vector[CAUSE] = self.clocks.publish(np.array([row]), time)[CAUSE]
             out[warp] = Release(row, time, vector, program=False)
         return out
 
@@ -83,8 +84,9 @@ class UnitChecker(CopyChecker):
             time = max((t for group, t in self.copies[row] if group < below), default=0)
             self.copies[row] = [c for c in self.copies[row] if c[0] >= below]
             column = int(self._copy_columns()[row])
-            order = self.clocks.known[row, ORDER]
-            order[column] = max(order[column], time)
+            for part in (ORDER, CAUSE):
+                known = self.clocks.known[row, part]
+                known[column] = max(known[column], time)
 
     def product(self, cta: Cta, group: int, reads: Sequence[tuple[Array, int]], inst: Instruction) -> None:
         time, memory = self.timeline.tick(inst), self.shared[cta.rank]

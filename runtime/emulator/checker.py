@@ -10,7 +10,7 @@ import numpy as np
 from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator.check_order import OrderChecker
 from tilec.runtime.emulator.check_race import Memory
-from tilec.runtime.emulator.clocks import FIRST, ORDER
+from tilec.runtime.emulator.clocks import CAUSE, FIRST, ORDER
 from tilec.runtime.emulator.explain import explain
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.report import where
@@ -89,7 +89,7 @@ class Checker(OrderChecker):
         warps."""
         for (rank, column), (time, inst) in self.elsewhere.items():
             rows = slice(rank * self.per_cta, (rank + 1) * self.per_cta)
-            if self.clocks.known[rows, ORDER, column].max() < time:
+            if self.clocks.known[rows, CAUSE, column].max() < time:
                 self._ended(rank, column, inst)
 
     def _ended(self, rank: int, column: int, inst: Instruction) -> None:

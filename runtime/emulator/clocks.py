@@ -5,7 +5,9 @@ core of a warpgroup, the bulk stores of a thread, the copies that complete on an
 Times are numbers of events of the whole run. For each warp a and actor b the clocks hold
 how far a knows b: all that b did up to that time is ordered before what a does next.
 ``ORDER`` counts every access; ``SHARED`` and ``GLOBAL`` only those that a proxy fence for
-that memory covers too, which the async proxy needs of accesses by the generic proxy.
+that memory covers too, which the async proxy needs of accesses by the generic proxy. ``CAUSE``
+is what has happened before, whether or not memory is ordered by it: a copy that has landed says
+that its issuer had come to it, and a relaxed arrival that its warp had.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import numpy as np
 from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator.numbers import Array
 
-ORDER, SHARED, GLOBAL = 0, 1, 2
+ORDER, SHARED, GLOBAL, CAUSE = 0, 1, 2, 3
+PARTS = 4
 # Columns that are no actors: the host (known to all), nobody (a place that nothing wrote), a
 # live mbarrier, and actors of other clusters. Nobody knows the last three.
 HOST, NOBODY, OBJECT, FOREIGN, FIRST = 0, 1, 2, 3, 4
@@ -63,12 +66,13 @@ class Clocks:
         self._ids = np.zeros(0, np.int32)
         self.column = np.full(len(timeline.actors) + len(names), FOREIGN, np.int32)
         self.column[:FIRST] = range(FIRST)
-        self.known = np.zeros((self.warps, 3, FIRST + 2 * self.warps), np.int32)
+        self.known = np.zeros((self.warps, PARTS, FIRST + 2 * self.warps), np.int32)
         self.known[:, :, HOST] = FOREVER
         for name in names:
             self.add(name, "warp")
         own = np.arange(self.warps)
         self.known[own, ORDER, FIRST + own] = FOREVER
+        self.known[own, CAUSE, FIRST + own] = FOREVER
         self.start = 2 * len(timeline.sites)
 
     def add(self, name: str, kind: str) -> int:
@@ -88,7 +92,7 @@ class Clocks:
         return int(self.column[id])
 
     def lookup(self, who: Array, part: int, column: Array) -> Array:
-        """How far ``who`` knows the actors of some columns. ``who`` is a vector (3, columns), or
+        """How far ``who`` knows the actors of some columns. ``who`` is a vector (parts, columns), or
         has the row of a warp for each element of the last axis of ``column``."""
         found: Array = who[part, column] if who.ndim == 2 else self.known[who, part, column]
         return found
@@ -106,9 +110,10 @@ class Clocks:
         return self.timeline.actors[self.ids[column]].text
 
     def publish(self, rows: Array, time: int) -> Array:
-        """What these warps together know when they release: (3, columns)."""
+        """What these warps together know when they release: (parts, columns)."""
         vector: Array = self.known[rows[0]].copy() if len(rows) == 1 else self.known[rows].max(axis=0)
         vector[ORDER, FIRST + rows] = time
+        vector[CAUSE, FIRST + rows] = time
         return vector
 
     def acquire(self, rows: Array, vector: Array) -> None:

@@ -91,12 +91,16 @@ def debtors(watch: BarrierWatch) -> set[int]:
 def _owed(checker: Checker, watch: BarrierWatch) -> list[str]:
     """What a barrier lacks."""
     barrier = watch.barrier
-    lines = [f"{watch.name}, initialised at {where(watch.inst)}:"]
+    lines = [f"{watch.name} (initialised at {where(watch.inst)})"]
     if barrier.pending:
         arrived = _rows(checker, watch.history.arrived)
         lines.append(f"  {barrier.pending} of {barrier.expected} arrivals are owed; so far: {arrived}")
         if debtors(watch):
             lines.append(f"  in the phase before, also: {_rows(checker, debtors(watch))}")
+    if barrier.phase and not watch.history.seen:
+        lines.append(
+            f"  phase {barrier.phase - 1} is over and no wait has seen that: is the parity the other one?"
+        )
     if barrier.tx:
         last = max(watch.armed.values(), key=lambda a: a.time, default=None)
         at = f", last expected at {where(last.inst)}" if last else ""

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from emulator_kit import MODES
 
-from tilec.ir.errors import RaceError, TilecError
+from tilec.ir.errors import DeadlockError, RaceError, TilecError
 from tilec.runtime import toolchain
 from tilec.runtime.emulator import GlobalMemory, Outcome, run_ptx
 from tilec.runtime.emulator.tensormap import SWIZZLES, TensorMap, element_code, encode
@@ -150,3 +150,59 @@ def test_every_code_that_the_page_lists_has_a_pair() -> None:
     page = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| ([EW]\d+) \|.*runtime/emulator", page, flags=re.M))
     assert {read(name).code for name in FILES} >= listed - {"E19", "E20", "W26"}
+
+
+@pytest.mark.parametrize(
+    "name, texts",
+    [
+        (
+            "d400_count",
+            ["1 of 2 arrivals are owed; so far: CTA (0, 0, 0) warp 0", "initialised at PTX line 15"],
+        ),
+        ("d400_bytes", ["16 bytes are owed, last expected at PTX line 23", "E8: "]),
+        ("d400_parity", ["phase 0 is over and no wait has seen that: is the parity the other one?"]),
+        ("d400_registers", ["registers; the pool of the CTA has"]),
+    ],
+)
+def test_a_deadlock_says_what_is_owed(name: str, texts: list[str]) -> None:
+    with pytest.raises(DeadlockError) as raised:
+        run(read(name), "mend", "eager", 0, strict=False)
+    for text in texts:
+        assert text in str(raised.value)
+
+
+def test_a_deadlock_of_two_names_the_cycle() -> None:
+    """Each of two warps waits for an arrival that the other makes after its own wait."""
+    text = """.version 8.6
+.target sm_90a
+.address_size 64
+.visible .entry k()
+{
+    .reg .pred %p<2>;
+    .reg .b32 %r<1>;
+    .shared .align 8 .b8 bars[16];
+    mov.u32 %r0, %tid.x;
+    setp.ne.u32 %p0, %r0, 0;
+    @%p0 bra READY;
+    mbarrier.init.shared::cta.b64 [bars], 32;
+    mbarrier.init.shared::cta.b64 [bars+8], 32;
+READY:
+    bar.sync 0;
+    setp.ge.u32 %p0, %r0, 32;
+    @%p0 bra SECOND;
+FIRST:
+    mbarrier.try_wait.parity.shared::cta.b64 %p1, [bars], 0;
+    @!%p1 bra FIRST;
+    mbarrier.arrive.shared::cta.b64 _, [bars+8];
+    ret;
+SECOND:
+    mbarrier.try_wait.parity.shared::cta.b64 %p1, [bars+8], 0;
+    @!%p1 bra SECOND;
+    mbarrier.arrive.shared::cta.b64 _, [bars];
+    ret;
+}
+"""
+    with pytest.raises(DeadlockError) as raised:
+        run_ptx(text, "k", (1,), (64,), b"", GlobalMemory())
+    cycle = next(line for line in str(raised.value).splitlines() if "cycle:" in line)
+    assert "warp 0" in cycle and "warp 1" in cycle
