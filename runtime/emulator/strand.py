@@ -38,7 +38,19 @@ SPIN = Wait(lambda: True, lambda: "polls", retry=False, spin=True)
 class Strand:
     """``threads`` are sorted indices in the CTA, ``sel`` selects them in a register row."""
 
-    __slots__ = ("_groups", "cta", "n", "passed_over", "pc", "regs", "sel", "spun", "threads", "wait", "warps")
+    __slots__ = (
+        "_groups",
+        "cta",
+        "n",
+        "passed_over",
+        "pc",
+        "regs",
+        "sel",
+        "spun",
+        "threads",
+        "wait",
+        "warps",
+    )
 
     def __init__(self, cta: Cta, threads: Array, pc: int) -> None:
         self.cta = cta
