@@ -62,11 +62,8 @@ class Polish:
             found = self.query.ask([self.query.assume(f"u{name}{middle}", [(f"(<= {text} {middle})",)])])
             if isinstance(found, Schedule):
                 self._take(found)
-            elif found == "unsat":
-                low = middle + 1
             else:
-                proven = False
-                break
+                low, proven = middle + 1, proven and found == "unsat"
         self.query.encoding.require((f"(<= {text} {best})",))
         self.goals.append((name, measure(self.problem, self.plan, name), proven))
 
@@ -81,11 +78,8 @@ class Polish:
             if isinstance(found, Schedule):
                 self.extra = slack(self.problem, found)
                 self._take(found)
-            elif found == "unsat":
-                high = middle - 1
             else:
-                proven = False
-                break
+                high, proven = middle - 1, proven and found == "unsat"
         for clause in self._slower(self.extra):
             self.query.encoding.require(clause)
         self.goals.append(("slack", self.extra, proven))
@@ -223,6 +217,8 @@ def polish(
             tuple((g, measure(problem, plan, g), False) for g in names if g != "slack"),
             query.session.work,
         )
+    # A question that is too hard must not keep the later ones from being asked.
+    query.session.parts = 2
     work = Polish(problem, query, first)
     work.run(names)
     return work.plan, tuple(work.goals), query.session.work - before

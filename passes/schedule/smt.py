@@ -60,10 +60,11 @@ class Session:
     """One z3 solver with its own context, a fixed seed and a budget of resource units.
 
     ``texts`` is all that it has read. ``work`` counts z3's resource units over all checks:
-    they do not depend on the machine.
+    they do not depend on the machine. One check may take a part of what is left, 1 / ``parts``.
     """
 
     seed = 0
+    parts = 1
 
     def __init__(self, rlimit: int) -> None:
         import z3
@@ -84,7 +85,8 @@ class Session:
         """Whether the assertions hold under Boolean assumptions; "unknown" when the budget is spent."""
         if self.work >= self.rlimit:
             return "unknown"
-        self.solver.set("rlimit", min(self.rlimit - self.work, 2**32 - 1))
+        left = (self.rlimit - self.work) // self.parts
+        self.solver.set("rlimit", max(1, min(left, 2**32 - 1)))
         verdict = str(self.solver.check(*[self._constant(a) for a in assumptions]))
         self._count()
         return cast(Verdict, verdict)
