@@ -66,12 +66,10 @@ def test_without_a_class_wrong_plans_pass(kind: str) -> None:
     assert list(violations(problem, wrong))
 
 
-WARS = [
-    (loop, b.id, r.op)
-    for loop in ("gemm", "dual-gemm", "fa3", "fa4-alias", "fa4-free", "fa3-backward")
-    for b in gallery[loop]().buffers
-    for r in b.readers
-]
+INTERVALS = {
+    "gemm": 1024, "dual-gemm": 1024, "fa3": 2048, "fa4-alias": 2606, "fa4-free": 2064, "fa3-backward": 2560
+}  # fmt: skip
+WARS = [(loop, b.id, r.op) for loop in INTERVALS for b in gallery[loop]().buffers for r in b.readers]
 
 
 # Readers whose wait follows from that of a later one.
@@ -97,9 +95,7 @@ def test_each_war_edge_is_needed(loop: str, buffer: str, reader: str) -> None:
     problem = gallery[loop]()
     if (loop, buffer, reader) in IMPLIED:
         problem = without(problem, buffer, IMPLIED[loop, buffer, reader])
-    answer = solve(problem, polish=False)
-    assert answer.schedule is not None
-    ii, weaker = answer.schedule.ii, without(problem, buffer, reader)
+    ii, weaker = INTERVALS[loop], without(problem, buffer, reader)
     query = Query(weaker, ii, ii, Session(10**8))
     enc = query.encoding
     i = next(i for i, b in enumerate(problem.buffers) if b.id == buffer)
@@ -120,9 +116,8 @@ def test_each_war_edge_is_needed(loop: str, buffer: str, reader: str) -> None:
 
 ANSWERS = {
     ("gemm", "A", "MMAa"): "depths", ("gemm", "A", "MMAb"): "depths", ("gemm", "B", "MMAa"): "depths",
-    ("gemm", "B", "MMAb"): "depths", ("fa4-alias", "SPa", "PVa"): "ii", ("fa4-alias", "SPb", "PVb"): "ii",
-    ("fa3", "K", "QKa"): "times", ("fa3", "V", "PVa"): "times", ("fa3-backward", "Q", "dKa"): "times",
-    ("fa3-backward", "dO", "dVa"): "times", ("fa4-free", "Pa", "PVa"): "offsets",
+    ("gemm", "B", "MMAb"): "depths", ("fa4-alias", "SPa", "PVa"): "ii", ("fa3", "K", "QKa"): "times",
+    ("fa3", "V", "PVa"): "times", ("fa3-backward", "dO", "dVa"): "times",
 }  # fmt: skip
 
 
