@@ -74,13 +74,15 @@ class NamedBarrier:
 @dataclass
 class WarpGroup:
     """wgmma state of a warpgroup: its groups, registers (bits of their rows) that ordinary
-    instructions used since the last fence, the registers of products in flight, and those of them
-    that a wait has left in flight."""
+    instructions used since the last fence and those that moves used, the registers of products in
+    flight, those of them that a wait has left in flight, and copies of them with what they copy."""
 
     groups: Groups = field(default_factory=Groups)
     unfenced: int = -1
+    moved: int = 0
     flying: dict[int, int] = field(default_factory=dict)
     skipped: set[int] = field(default_factory=set)
+    copies: dict[int, frozenset[int]] = field(default_factory=dict)
 
 
 class Cta:

@@ -72,6 +72,13 @@ def _watch(program: Program, code: list[Instruction]) -> None:
             program.watched |= wgmma.accumulator_rows(inst, program)
         elif inst.opcode.startswith("tcgen05.ld"):
             program.loaded |= tmem_access.loaded_rows(inst, program)
+    moves = [registers_of(program, i) for i in code if i.opcode.startswith("mov.")] if program.watched else []
+    while moves:
+        held = program.watched | program.copied
+        found = set().union(*(written for read, written in moves if read & held)) - held
+        if not found:
+            break
+        program.copied |= found
 
 
 def _op(program: Program, inst: Instruction, join: bool) -> Op:
@@ -90,10 +97,12 @@ def _op(program: Program, inst: Instruction, join: bool) -> Op:
         whole=aligned and inst.pred is None,
         group=is_wgmma,
         full=aligned and base in _FULL,
+        moves=base == "mov",
         effect=base in _EFFECT and "_wait" not in inst.opcode,
     )
     read, written = registers_of(program, inst)
-    op.touches = frozenset(read | written) & frozenset(program.watched | program.loaded)
+    relevant = frozenset(program.watched | program.loaded | program.copied)
+    op.touches, op.sources = (read | written) & relevant, read & relevant
     if not is_wgmma:
         op.watched = sum(1 << row for row in (read | written) & program.watched)
     if base in _CONTROL:

@@ -52,7 +52,8 @@ class Op:
     """One instruction ready to run. ``join``: strands of a warp may meet here. ``whole``: it
     needs all live threads of its warps (``group``: of its warpgroups) at once. ``full``: warps must
     be complete, not only those of their threads that are left. ``watched``:
-    the rows that it uses and some wgmma too, as bits. ``effect``: others can notice that it ran.
+    the rows that it uses and some wgmma too, as bits. ``touches`` are those and others that hold
+    results under way, ``sources`` those of them that it reads. ``moves``: it only copies registers. ``effect``: others can notice that it ran.
     ``targets``: where it branches to (empty: it ends
     the thread), chosen by ``index`` for brx.idx."""
 
@@ -65,7 +66,9 @@ class Op:
     group: bool = False
     full: bool = False
     touches: frozenset[int] = frozenset()
+    sources: frozenset[int] = frozenset()
     watched: int = 0
+    moves: bool = False
     effect: bool = False
     targets: tuple[int, ...] | None = None
     index: Callable[[Strand], Array] | None = None
@@ -76,7 +79,7 @@ class Program:
     """``classes`` lists the class of every register row; ``names`` its number by unique name.
     ``frame`` is the size of a thread's local variables. ``exact``: sums of tensor cores are cut as
     the hardware cuts them. ``watched`` are the rows that some wgmma
-    uses, ``loaded`` those that some tcgen05.ld writes."""
+    uses, ``copied`` those that moves copy from them, ``loaded`` those that some tcgen05.ld writes."""
 
     entry: Entry
     module: Module
@@ -90,6 +93,7 @@ class Program:
     exact: bool = False
     addresses: dict[str, tuple[str, int]] = field(default_factory=dict)
     watched: set[int] = field(default_factory=set)
+    copied: set[int] = field(default_factory=set)
     loaded: set[int] = field(default_factory=set)
 
     def register(self, operand: Operand, inst: Instruction) -> int:

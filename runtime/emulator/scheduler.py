@@ -13,7 +13,7 @@ from tilec.runtime.emulator.strand import Strand, Wait
 from tilec.runtime.emulator.tmem_access import settle
 
 if TYPE_CHECKING:
-    from tilec.runtime.emulator.cta import Cta
+    from tilec.runtime.emulator.cta import Cta, WarpGroup
     from tilec.runtime.emulator.machine import Machine
 
 _BUDGET = 20_000
@@ -159,8 +159,12 @@ class Scheduler:
         if op.effect:
             self.last_effect = self.machine.now
         if op.watched and self.machine.observer.checks:
-            for group in part.groups().tolist():
-                part.cta.warpgroups[group].unfenced |= op.watched
+            for number in part.groups().tolist():
+                group = part.cta.warpgroups[number]
+                if op.moves:
+                    group.moved |= op.watched
+                else:
+                    group.unfenced |= op.watched
 
     def _wait(self, s: Strand, wait: Wait) -> bool:
         if wait.spin:
@@ -237,15 +241,52 @@ def _for_the_rest(s: Strand, op: Op) -> Wait:
 
 
 def _check_flying(s: Strand, op: Op) -> None:
-    """E5: an ordinary instruction touches registers of a product in flight."""
+    """An ordinary instruction touches registers of a product in flight."""
     if s.cta.tensor.pending:
         settle(s, op)
-    for group in s.groups().tolist() if op.watched else ():
-        flying = s.cta.warpgroups[group].flying
-        if flying and not op.touches.isdisjoint(flying):
-            cta: Cta = s.cta
-            if op.touches.isdisjoint(cta.warpgroups[group].skipped):
-                cta.report("E5", "a register of a wgmma in flight is used before its wait_group", op.inst)
-            else:
-                text = "a register of a wgmma is used, which the last wgmma.wait_group has left in flight"
-                cta.report("E7", text, op.inst)
+    if op.group or op.inst.opcode.startswith("wgmma"):
+        return
+    for number in s.groups():
+        group = s.cta.warpgroups[int(number)]
+        used = _in_flight(group, op)
+        if op.moves and (used or not op.touches.isdisjoint(group.copies)):
+            _copy_flying(s.cta, group, op, used)
+        elif used:
+            _report_flying(s.cta, used, group, op)
+        if not op.moves and group.copies:
+            for row in op.touches - op.sources:
+                group.copies.pop(row, None)
+
+
+def _in_flight(group: WarpGroup, op: Op) -> frozenset[int]:
+    """The registers of products in flight that an instruction uses, itself or through copies."""
+    if not group.flying:
+        return frozenset()
+    used = op.touches & group.flying.keys()
+    for row in op.sources & group.copies.keys():
+        used |= group.copies[row] & group.flying.keys()
+    return used
+
+
+def _copy_flying(cta: Cta, group: WarpGroup, op: Op, used: frozenset[int]) -> None:
+    """A move waits for the product, or the assembler does without it; its result is not to be used
+    before the wait."""
+    if used:
+        for product in group.groups.all_ops():
+            product.finish()
+        text = "a register of a wgmma in flight is moved before its wait_group: the assembler must see through"
+        cta.report("W28", text, op.inst)
+    for row in op.touches - op.sources:
+        if used:
+            group.copies[row] = used
+        else:
+            group.copies.pop(row, None)
+
+
+def _report_flying(cta: Cta, used: frozenset[int], group: WarpGroup, op: Op) -> None:
+    """E5 and E7."""
+    if used.isdisjoint(group.skipped):
+        cta.report("E5", "a register of a wgmma in flight is used before its wait_group", op.inst)
+    else:
+        text = "a register of a wgmma is used, which the last wgmma.wait_group has left in flight"
+        cta.report("E7", text, op.inst)

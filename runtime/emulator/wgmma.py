@@ -80,6 +80,7 @@ def wgmma(inst: Instruction, program: Program) -> Run:
 def _fence(s: Strand) -> None:
     for group in s.groups().tolist():
         s.cta.warpgroups[group].unfenced = 0
+        s.cta.warpgroups[group].moved = 0
 
 
 def _commit(s: Strand) -> None:
@@ -94,6 +95,8 @@ def _wait(s: Strand, pending: int, inst: Instruction) -> None:
         found = s.cta.warpgroups[group]
         found.groups.wait(pending)
         found.skipped = set(found.flying) if found.groups.committed else set()
+        kept = {row: held & found.flying.keys() for row, held in found.copies.items()}
+        found.copies = {row: held for row, held in kept.items() if held}
     s.cta.flying = any(g.flying for g in s.cta.warpgroups.values())
 
 
@@ -188,6 +191,10 @@ def _check_fence(cta: Cta, group: WarpGroup, what: _Product, inst: Instruction) 
         text = "no wgmma.fence stands between ordinary uses of registers of this wgmma and the wgmma"
         cta.report("E6", text, inst)
         group.unfenced &= ~what.bits
+    elif group.moved & what.bits:
+        text = "registers of this wgmma were moved after the last wgmma.fence: the assembler must see through"
+        cta.report("W28", text, inst)
+        group.moved &= ~what.bits
 
 
 def _operand(
