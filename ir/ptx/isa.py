@@ -13,6 +13,7 @@ from tilec.ir.ptx.isa_memory import BARRIER, CONTROL, MEMORY, WARP
 from tilec.ir.ptx.isa_mma import MMA, WMMA
 from tilec.ir.ptx.isa_tcgen05 import TCGEN05
 from tilec.ir.ptx.module import Addr, Args, Float, Instruction, Int, Not, Operand, Pair, Reg, Sym, Vec
+from tilec.ir.ptx.order import reordered
 
 FORMS: tuple[Form, ...] = (
     *ALU, *FLOAT, *CONVERT, *MEMORY, *CONTROL, *WARP, *BARRIER, *MBARRIER, *COPY, *TENSOR, *MMA, *WMMA,
@@ -42,9 +43,20 @@ _FAMILIES = {100: (100, 103), 110: (101, 110), 120: (120, 121)}
 
 
 @cache
+def canonical(opcode: str) -> str:
+    """The opcode with its modifiers in the order of the table; an unknown one as it is."""
+    if any(f.regex.fullmatch(opcode) for f in FORMS):
+        return opcode
+    name = opcode.split(".")[0]
+    rows = (f for f in FORMS if f.base in (name, ""))
+    return next((found for f in rows if (found := reordered(f, opcode))), opcode)
+
+
+@cache
 def forms_of(opcode: str) -> tuple[Form, ...]:
-    """The rows whose pattern matches an opcode; empty for an unknown one."""
-    return tuple(f for f in FORMS if f.regex.fullmatch(opcode))
+    """The rows that an opcode is of, with its modifiers in any order; empty for an unknown one."""
+    ordered = canonical(opcode)
+    return tuple(f for f in FORMS if f.regex.fullmatch(ordered))
 
 
 def check(instruction: Instruction, target: str, version: tuple[int, int] | None = None) -> Form:

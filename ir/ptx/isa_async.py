@@ -20,7 +20,7 @@ MBARRIER: tuple[Form, ...] = (
     F("mbarrier.init.shared::cta.b64", "a s", "lsu", "sm_80", (7, 8)),
     F("mbarrier.inval.shared::cta.b64", "a", "lsu", "sm_80", (7, 8)),
     F("mbarrier.(arrive|arrive_drop)(.noComplete)?.shared.b64", "r a s?", "lsu", **_80),
-    F(f"mbarrier.(arrive|arrive_drop){_SEM}(.noComplete)?.shared::cta.b64", "r a s?", "lsu", "sm_80", (7, 8)),
+    F(f"mbarrier.(arrive|arrive_drop){_SEM}(.noComplete)?.<cta>.b64", "r a s?", "lsu", "sm_80", (7, 8)),
     F(f"mbarrier.(arrive|arrive_drop){_SEM}.shared::cluster.b64", "r a s?", "lsu", **_90),
     F(f"mbarrier.(arrive|arrive_drop).expect_tx{_SEM}.<shared>.b64", "r a s", "lsu", **_90),
     F("mbarrier.(expect_tx|complete_tx)(.relaxed)?(.cta|.cluster)?.<shared>.b64", "a s", "lsu", **_90),

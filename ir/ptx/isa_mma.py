@@ -35,8 +35,13 @@ MMA: tuple[Form, ...] = (
       aligned=True),
     F(f"mma.sync.aligned.m16n8k16.row.col.(f32|f16).{_8}.{_8}.(f32|f16)", "V v v V", "tensor", "sm_89",
       (8, 7), aligned=True),
-    F(f"mma.sync.aligned.(kind::f8f6f4.m16n8k32.row.col|m16n8k32.row.col.kind::f8f6f4).(f32|f16).{_86}.{_86}"
-      ".(f32|f16)", "V v v V", "tensor", "sm_120f", (8, 7), aligned=True),
+    F(f"mma.sync.aligned.m16n8k32.row.col.kind::f8f6f4.(f32|f16).{_86}.{_86}.(f32|f16)", "V v v V", "tensor",
+      "sm_120f", (8, 7), aligned=True),
+    F("mma.sync.aligned.m16n8k64.row.col.(kind::mxf4.block_scale(.scale_vec::2X)?.f32.e2m1.e2m1.f32.ue8m0"
+      "|kind::mxf4nvf4.block_scale.(scale_vec::2X.f32.e2m1.e2m1.f32.ue8m0|scale_vec::4X.f32.e2m1.e2m1.f32"
+      ".(ue8m0|ue4m3)))", "V v v V s V s V", "tensor", "sm_120f", (8, 7), aligned=True),
+    F(f"mma.sync.aligned.m16n8k32.row.col.kind::mxf8f6f4.block_scale(.scale_vec::1X)?.f32.{_86}.{_86}.f32.ue8m0",
+      "V v v V s V s V", "tensor", "sm_120f", (8, 7), aligned=True),
 )  # fmt: skip
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tilec.ir.errors import UnsupportedError
-from tilec.ir.ptx.isa import forms_of
+from tilec.ir.ptx.isa import canonical, forms_of
 from tilec.ir.ptx.module import Entry, Instruction, Module, Operand, Sym
 from tilec.runtime.emulator import (
     alu,
@@ -17,7 +19,7 @@ from tilec.runtime.emulator import (
     matrices,
     mbarrier,
     memory,
-    mma,
+    mma_scaled,
     tcgen05,
     tensormap,
     tma,
@@ -35,7 +37,7 @@ from tilec.runtime.emulator.strand import Strand
 
 _MODULES: tuple[dict[str, Builder], ...] = (
     alu.TABLE, compare.TABLE, floats.TABLE, convert.TABLE, memory.TABLE, atomics.TABLE, warp.TABLE,
-    matrices.TABLE, mbarrier.TABLE, barrier.TABLE, tma.TABLE, tensormap.TABLE, mma.TABLE, wgmma.TABLE,
+    matrices.TABLE, mbarrier.TABLE, barrier.TABLE, tma.TABLE, tensormap.TABLE, mma_scaled.TABLE, wgmma.TABLE,
     tcgen05.TABLE, calls.TABLE, launchcontrol.TABLE, wmma.TABLE,
 )  # fmt: skip
 TABLE: dict[str, Builder] = {name: build for table in _MODULES for name, build in table.items()}
@@ -53,7 +55,8 @@ def decode(
     """The program, ready to run. ``addresses`` gives (space, address) of variables and
     parameters; ``exact`` chooses the sums of tensor cores (see ``Program``).
     UnsupportedError for an instruction that is not emulated."""
-    program, code = flatten(module, entry)
+    program, given = flatten(module, entry)
+    code = [_ordered(inst) for inst in given]
     program.exact = exact
     program.addresses.update(addresses)
     _watch(program, code)
@@ -64,6 +67,12 @@ def decode(
     if not ends or not last.opcode.startswith(("ret", "exit", "bra", "trap")):
         program.code.append(_op(program, Instruction("ret", line=last.line, loc=last.loc), False))
     return program
+
+
+def _ordered(inst: Instruction) -> Instruction:
+    """The instruction with its modifiers in the order of the table."""
+    opcode = canonical(inst.opcode)
+    return inst if opcode == inst.opcode else replace(inst, opcode=opcode)
 
 
 def _watch(program: Program, code: list[Instruction]) -> None:

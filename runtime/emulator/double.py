@@ -44,7 +44,10 @@ def fma(a: Any, b: Any, c: Any) -> Array:
     safe = np.ones(a.shape, bool)
     for x in (a, b, c):
         safe &= (np.abs(x) > _LEAST) & (np.abs(x) < _MOST)
-    for i in np.flatnonzero(~safe):
+    # With a zero among them, one of the two roundings of the plain expression is none.
+    zero = (a == 0) | (b == 0) | (c == 0)
+    out = np.where(zero, a * b + c, out)
+    for i in np.flatnonzero(~(safe | zero)):
         out[i] = _fma_slow(float(a[i]), float(b[i]), float(c[i]))
     return out
 

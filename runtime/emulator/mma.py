@@ -8,7 +8,7 @@ import numpy as np
 
 from tilec.ir.ptx.module import Instruction, Operand, Vec
 from tilec.runtime.emulator import double, fragments, tensorcore
-from tilec.runtime.emulator.alu import Builder, mods
+from tilec.runtime.emulator.alu import mods
 from tilec.runtime.emulator.numbers import Array, decode
 from tilec.runtime.emulator.operands import getter, per_thread, setter
 from tilec.runtime.emulator.program import Program, Run
@@ -77,12 +77,12 @@ def _one(w: int, held: list[Array], maps: tuple[fragments.Map, ...], types: list
          multiply: tensorcore.Multiply) -> Array:  # fmt: skip
     """The product of warp ``w`` of a strand, as (registers, 32)."""
     a, b, c = (np.ascontiguousarray(h[:, 32 * w : 32 * w + 32]) for h in held)
-    left, right = (tile(_numbers(x, t), at) for x, t, at in zip((a, b), types[1:], maps, strict=False))
+    left, right = (tile(numbers(x, t), at) for x, t, at in zip((a, b), types[1:], maps, strict=False))
     start = tile(tensorcore.read_accumulator(c, types[3]), maps[2])
     return tensorcore.write_accumulator(multiply(left, right, start)[maps[2]], types[0])
 
 
-def _numbers(words: Array, type: str) -> Array:
+def numbers(words: Array, type: str) -> Array:
     """Elements of A or B. A 4-bit one stands in bits 2 to 5 of its byte, as in tensor memory."""
     if type == "f64":
         return words.view(np.float64)
@@ -111,6 +111,3 @@ def tile(held: Array, where: fragments.Map) -> Array:
     out = np.empty((int(where[0].max()) + 1, int(where[1].max()) + 1), held.dtype)
     out[where] = held
     return out
-
-
-TABLE: dict[str, Builder] = {"mma": mma}

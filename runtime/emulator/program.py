@@ -51,11 +51,11 @@ SPECIAL_CLASS = {
 class Op:
     """One instruction ready to run. ``join``: strands of a warp may meet here. ``whole``: it
     needs all live threads of its warps (``group``: of its warpgroups) at once. ``full``: warps must
-    be complete, not only those of their threads that are left. ``watched``:
-    the rows that it uses and some wgmma too, as bits. ``touches`` are those and others that hold
-    results under way, ``sources`` those of them that it reads. ``moves``: it only copies registers. ``effect``: others can notice that it ran.
-    ``targets``: where it branches to (empty: it ends
-    the thread), chosen by ``index`` for brx.idx."""
+    be complete, not only those of their threads that are left. ``watched``: the rows that it uses and
+    some wgmma too, as bits. ``touches`` are those and others that hold results under way, ``sources``
+    those of them that it reads. ``moves``: it only copies registers. ``effect``: others can notice that
+    it ran. ``targets``: where it branches to (empty: it ends the thread), chosen by ``index`` for
+    brx.idx."""
 
     inst: Instruction
     run: Run

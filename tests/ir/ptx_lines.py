@@ -14,7 +14,7 @@ HEAD = """.version {version}
 .reqntid 128
 {{
 .reg .pred %p<9>; .reg .b16 %h<40>; .reg .b32 %r<99>; .reg .b64 %d<40>; .reg .f32 %f<99>; .reg .f64 %w<20>;
-.reg .b128 %q<9>; .local .align 16 .b8 lm[64];
+.reg .b128 %q<9>; .reg .b8 %c<9>; .local .align 16 .b8 lm[64];
 mov.u32 %r0, sm; mov.u64 %d0, gm;
 {lines}
 ret;
@@ -154,6 +154,7 @@ cvt.rn.f16x2.e2m3x2 %r1, %h1;
 cvt.rn.satfinite.e4m3x2.bf16x2 %h1, %r1;
 cvt.rp.satfinite.ue8m0x2.f32 %h1, %f1, %f2;
 cvt.rn.bf16x2.ue8m0x2 %r1, %h1;
+cvt.rn.relu.bf16x2.e3m2x2 %r1, %h1;
 cvt.rs.relu.satfinite.bf16x2.f32 %r1, %f1, %f2, %r2;
 cvt.rs.satfinite.e4m3x4.f32 %r1, {%f1, %f2, %f3, %f4}, %r2;
 clusterlaunchcontrol.try_cancel.async.shared::cta.mbarrier::complete_tx::bytes.b128 [%r0], [%r1];
@@ -194,6 +195,9 @@ tcgen05.mma.ws.cta_group::1.kind::f16.collector::b1::fill [%r1], [%r7], %d2, %r2
 """,
     ("sm_120a", "8.7"): """
 mma.sync.aligned.kind::f8f6f4.m16n8k32.row.col.f32.e4m3.e2m1.f32 {%f1, %f2, %f3, %f4}, {%r1, %r2, %r3, %r4}, {%r5, %r6}, {%f1, %f2, %f3, %f4};
+mma.sync.aligned.kind::mxf4.block_scale.m16n8k64.row.col.f32.e2m1.e2m1.f32.ue8m0 {%f1, %f2, %f3, %f4}, {%r1, %r2, %r3, %r4}, {%r5, %r6}, {%f1, %f2, %f3, %f4}, %r7, {0, 1}, %r8, {%h1, %h2};
+mma.sync.aligned.m16n8k64.row.col.kind::mxf4nvf4.block_scale.scale_vec::4X.f32.e2m1.e2m1.f32.ue4m3 {%f1, %f2, %f3, %f4}, {%r1, %r2, %r3, %r4}, {%r5, %r6}, {%f1, %f2, %f3, %f4}, %r7, {0, 0}, %r8, {0, 3};
+mma.sync.aligned.m16n8k32.row.col.kind::mxf8f6f4.block_scale.f32.e3m2.e4m3.f32.ue8m0 {%f1, %f2, %f3, %f4}, {%r1, %r2, %r3, %r4}, {%r5, %r6}, {%f1, %f2, %f3, %f4}, %r7, {3, 1}, %r8, {2, 3};
 mma.sync.aligned.m16n8k32.row.col.kind::f8f6f4.f16.e3m2.e2m3.f16 {%r1, %r2}, {%r3, %r4, %r5, %r6}, {%r5, %r6}, {%r1, %r2};
 """,
 }
