@@ -274,8 +274,7 @@ def _copy_flying(cta: Cta, group: WarpGroup, op: Op, used: frozenset[int]) -> No
     if used:
         for product in group.groups.all_ops():
             product.finish()
-        text = "a register of a wgmma in flight is moved before its wait_group: the assembler must see through"
-        cta.report("W28", text, op.inst)
+        cta.report("W28", "a register of a wgmma in flight is moved before its wait_group", op.inst)
     for row in op.touches - op.sources:
         if used:
             group.copies[row] = used

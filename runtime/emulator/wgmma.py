@@ -192,8 +192,7 @@ def _check_fence(cta: Cta, group: WarpGroup, what: _Product, inst: Instruction) 
         cta.report("E6", text, inst)
         group.unfenced &= ~what.bits
     elif group.moved & what.bits:
-        text = "registers of this wgmma were moved after the last wgmma.fence: the assembler must see through"
-        cta.report("W28", text, inst)
+        cta.report("W28", "registers of this wgmma were moved after the last wgmma.fence", inst)
         group.moved &= ~what.bits
 
 
