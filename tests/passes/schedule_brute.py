@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 
 from tilec.passes.schedule.checker import violations
 from tilec.passes.schedule.model import Buffer, Op, Problem, Schedule
 
-FAR = 10**6
+FAR, LEAST = 10**6, 24
 Gaps = dict[tuple[str, str], int]  # (u, v) -> least number of cycles (or stages) from u to v
 Wheel = dict[tuple[str, int], dict[str | None, int]]  # (unit, cycle) -> instances held by predicate
 
@@ -99,11 +99,10 @@ class Brute:
             return
         v = self.order[len(placed)]
         for r in range(self.ii) if placed else (0,):
-            if all(self._fit(v, r, u, placed[u]) for u in placed) and (
-                more := self._held(wheel, self.problem.op[v], r)
-            ):
-                if self._room({**placed, v: r}, self.gaps):
-                    yield from self._residues({**placed, v: r}, more)
+            more = self._held(wheel, self.problem.op[v], r)
+            fits = more is not None and all(self._fit(v, r, u, placed[u]) for u in placed)
+            if fits and self._room({**placed, v: r}, self.gaps):
+                yield from self._residues({**placed, v: r}, more or {})
 
     def _fit(self, v: str, rv: int, u: str, ru: int) -> bool:
         """Whether two residues leave some distance, and no wait in the middle of the other op."""
@@ -119,7 +118,6 @@ class Brute:
     def _held(self, wheel: Wheel, o: Op, r: int) -> Wheel | None:
         """The wheel with one op more; None where a unit has too few instances."""
         count, more = dict(self.problem.limits.units), dict(wheel)
-        more.setdefault(("", 0), {})
         for s in o.reserve:
             for c in range(r + s.offset, r + s.offset + s.length):
                 held = dict(more.get((s.unit, c % self.ii), {}))
@@ -141,37 +139,55 @@ class Brute:
                 gap += (residues[v] - residues[u] - gap) % self.ii
             return gap
 
-        limits = self.problem.limits
-        room = {"smem": limits.smem, "tmem": limits.tmem}
+        room = self._capacities()
         for b in self.problem.buffers:
-            cycles = [least(b.writer, r.op) + r.rd for r in b.readers]
-            room[b.mem] -= 0 if b.alloc else b.size * max(1, -(-max(cycles) // self.ii))
-        return min(room.values()) >= 0 and all(
-            self._pressure(e, residues, least) <= limits.reg_limit for e in self.problem.ops if not e.stream
-        )
+            room[b.mem] -= 0 if b.alloc else b.size * max(1, -(-self._life(b, least) // self.ii))
+        placed = [b for b in self.problem.buffers if b.alloc and b.writer in residues]
+        for a, b in combinations(placed, 2):
+            after = (residues[b.writer] - residues[a.writer]) % self.ii
+            before = (residues[a.writer] - residues[b.writer]) % self.ii
+            meet = after < self._life(a, least) or before < self._life(b, least)
+            if a.mem == b.mem and meet and a.size + b.size > room[a.mem]:
+                return False
+        need = {g: [LEAST] for g in self.groups.values()}
+        for e in self.problem.ops:
+            need[self.groups[e.id]] += [] if e.stream else [self._pressure(e, residues, least)]
+        return min(room.values()) >= 0 and self._registers({g: max(n) for g, n in need.items()})
+
+    def _capacities(self) -> dict[str, int]:
+        return {"smem": self.problem.limits.smem, "tmem": self.problem.limits.tmem}
+
+    def _life(self, b: Buffer, least: Callable[[str, str], int]) -> int:
+        return max([1, *(least(b.writer, r.op) + r.rd for r in b.readers)])
+
+    def _registers(self, need: dict[int, int]) -> bool:
+        """Whether every group, and all of them, can have what they need."""
+        limits, total = self.problem.limits, 0
+        for g, registers in need.items():
+            warps = max(o.min_warps for o in self.problem.ops if self.groups[o.id] == g)
+            total += 32 * -(-warps // 4) * 4 * self._stepped(registers)
+        enough = limits.reg_file is None or total <= limits.reg_file
+        return enough and self._stepped(max(need.values())) <= limits.reg_limit
+
+    def _stepped(self, registers: int) -> int:
+        step = self.problem.limits.reg_step
+        return -(-registers // step) * step
 
     def _pressure(self, e: Op, residues: dict[str, int], least: Callable[[str, str], int]) -> int:
         """Registers that are held at least when an op issues."""
         held = self.problem.limits.reg_fixed
         for o in self.problem.ops:
             if self.groups[o.id] == self.groups[e.id]:
-                ends = [
-                    least(o.id, x.dst) + x.delta * self.ii + max(1, x.rd)
-                    for x in self.problem.edges
-                    if x.src == o.id and x.mem == "reg"
-                ]
                 known = o.id in residues and e.id in residues
                 since = (residues[e.id] - residues[o.id]) % self.ii if known else self.ii - 1
-                held += o.pinned + o.regs * max(0, -(-(max(ends, default=1) - since) // self.ii))
+                held += o.pinned + o.regs * max(0, -(-(self._held_for(o, least) - since) // self.ii))
         return held
 
     def _stages(self, residues: dict[str, int]) -> Iterator[dict[str, int]]:
         """Stages from 0 that keep every distance; ops that nothing ties together start alike."""
         ids = list(self.groups)
-        need = {
-            (u, v): -(-(cycles - residues[v] + residues[u]) // self.ii) for (u, v), cycles in self.gaps.items()
-        }
-        need = closed(ids, need)
+        apart = {(u, v): gap - residues[v] + residues[u] for (u, v), gap in self.gaps.items()}
+        need = closed(ids, {ends: -(-gap // self.ii) for ends, gap in apart.items()})
         cycles = {(u, v): k * self.ii + residues[v] - residues[u] for (u, v), k in need.items()}
         if all(need.get((v, v), 0) <= 0 for v in ids) and self._room(residues, cycles):
             for found in self._staged({}, need):
@@ -195,36 +211,32 @@ class Brute:
         """With the fewest slots and registers, at every choice of places."""
         depths = {b.id: self._depth(b, times) for b in self.problem.buffers if not b.alloc}
         budgets = {g: self._budget(g, times) for g in sorted(set(self.groups.values()))}
-        places = [b for b in self.problem.buffers if b.alloc]
-        room = {"smem": self.problem.limits.smem, "tmem": self.problem.limits.tmem}
+        places, room = [b for b in self.problem.buffers if b.alloc], self._capacities()
         for offsets in product(*(range(0, max(0, room[b.mem] - b.size) + 1, b.align) for b in places)):
             placed = {b.id: o for b, o in zip(places, offsets, strict=True)}
             yield Schedule(self.ii, times, self.groups, depths, placed, budgets)
 
     def _depth(self, b: Buffer, times: dict[str, int]) -> int:
-        cycles = [times[r.op] + r.rd - times[b.writer] for r in b.readers]
-        return max(1, -(-max(cycles, default=0) // self.ii))
+        return -(-self._life(b, lambda u, v: times[v] - times[u]) // self.ii)
 
     def _budget(self, group: int, times: dict[str, int]) -> int:
-        """Count, cycle by cycle of a long run, what is held when the ops of a group issue."""
+        """Iteration by iteration of a long run, what is held when the ops of a group issue."""
         mine = [o for o in self.problem.ops if self.groups[o.id] == group]
-        most = 24
-        late = max(times.values()) // self.ii + 20
+        stages, most = max(times.values()) // self.ii, LEAST
         for e in mine if group else ():
-            now = times[e.id] + late * self.ii
+            now = times[e.id] + (stages + 8) * self.ii
             held = self.problem.limits.reg_fixed + sum(o.pinned for o in mine)
             for o in mine:
-                ends = [
-                    times[x.dst] + x.delta * self.ii + max(1, x.rd)
-                    for x in self.problem.edges
-                    if x.src == o.id and x.mem == "reg"
-                ]
-                end = max(ends, default=times[o.id] + 1)
-                runs = range(2 * late)
-                held += o.regs * sum(times[o.id] + i * self.ii <= now < end + i * self.ii for i in runs)
+                start, end = times[o.id], times[o.id] + self._held_for(o, lambda u, v: times[v] - times[u])
+                runs = (i * self.ii for i in range(2 * stages + 9))
+                held += o.regs * sum(start + i <= now < end + i for i in runs)
             most = max(most, held)
-        step = self.problem.limits.reg_step
-        return -(-most // step) * step
+        return self._stepped(most)
+
+    def _held_for(self, o: Op, least: Callable[[str, str], int]) -> int:
+        """Cycles from an op's issue until its registers are free."""
+        reads = [x for x in self.problem.edges if x.src == o.id and x.mem == "reg"]
+        return max((least(o.id, x.dst) + x.delta * self.ii + max(1, x.rd) for x in reads), default=1)
 
 
 def closed(ids: list[str], gaps: Gaps) -> Gaps:
