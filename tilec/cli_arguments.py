@@ -54,7 +54,8 @@ def _dtype(name: str, text: str) -> np.dtype[Any]:
     import ml_dtypes
 
     full = _SHORT.get(name, name)
-    return _guarded(lambda: np.dtype(getattr(ml_dtypes, full, full)), text)
+    dtype: np.dtype[Any] = _guarded(lambda: np.dtype(getattr(ml_dtypes, full, full)), text)
+    return dtype
 
 
 def _guarded(make: Callable[[], Any], text: str) -> Any:
@@ -95,7 +96,7 @@ def _map(inner: str, seed: int) -> Any:
 
     first, *rest = (p.strip() for p in _SPLIT.split(inner))
     array = _array(first, seed)
-    options = dict(p.split("=", 1) if "=" in p else (p, "") for p in rest)
+    options = {name: value for name, _, value in (p.partition("=") for p in rest)}
     box = tuple(_number(s, inner) for s in options.pop("box", "").split("x") if s)
     swizzle, element = options.pop("swizzle", "none"), options.pop("element", "")
     nan = options.pop("nan", None) is not None

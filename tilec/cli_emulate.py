@@ -18,28 +18,24 @@ if TYPE_CHECKING:
 _file = click.Path(path_type=Path)
 
 
-class _Dim(click.ParamType):
+def _dim(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
     """Up to three extents: 4, 4,2 or 4x2x1."""
-
-    name = "x[,y[,z]]"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        parts = str(value).replace("x", ",").split(",")
-        if len(parts) > 3 or not all(p.strip().isdigit() and int(p) for p in parts):
-            self.fail(f"{value!r} is not one to three positive numbers", param, ctx)
-        return tuple(int(p) for p in parts)
+    parts = value.replace("x", ",").split(",")
+    if len(parts) > 3 or not all(p.strip().isdigit() and int(p) for p in parts):
+        raise click.BadParameter(f"{value!r} is not one to three positive numbers", ctx, param)
+    return tuple(int(p) for p in parts)
 
 
-_dim = _Dim()
+_extents: dict[str, Any] = {"callback": _dim, "metavar": "x[,y[,z]]"}
 _EPILOG = "\b\nARGUMENTS:\n" + GRAMMAR
 
 
 @click.command(epilog=_EPILOG)
 @click.argument("ptx", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--entry", default="", help="The kernel; may be left out where the file has one.")
-@click.option("--grid", type=_dim, default="1", show_default=True, help="CTAs.")
-@click.option("--block", type=_dim, required=True, help="Threads of a CTA.")
-@click.option("--cluster", type=_dim, default="1", show_default=True, help="CTAs of a cluster.")
+@click.option("--grid", **_extents, default="1", show_default=True, help="CTAs.")
+@click.option("--block", **_extents, required=True, help="Threads of a CTA.")
+@click.option("--cluster", **_extents, default="1", show_default=True, help="CTAs of a cluster.")
 @click.option("--smem", default=0, help="Dynamic shared memory in bytes.")
 @click.option(
     "--args", "texts", multiple=True, metavar="ARGUMENTS", help="The parameters, divided by blanks."

@@ -111,7 +111,7 @@ def _op(program: Program, inst: Instruction, join: bool) -> Op:
     )
     read, written = registers_of(program, inst)
     relevant = frozenset(program.watched | program.loaded | program.copied)
-    op.touches, op.sources = (read | written) & relevant, read & relevant
+    op.touches, op.sources = relevant & (read | written), relevant & read
     if not is_wgmma:
         op.watched = sum(1 << row for row in (read | written) & program.watched)
     if base in _CONTROL:

@@ -117,10 +117,11 @@ def _parts(x: Array, type: str) -> tuple[Array, Array]:
 def _aligned(terms: list[tuple[Array, Array]], fraction: int) -> Array:
     """The sum of terms that are cut ``fraction`` bits below the largest exponent, as float64."""
     top = reduce(np.maximum, (e for _, e in terms))
-    total = np.zeros(np.broadcast(*(s for s, _ in terms)).shape)
+    total: Array = np.zeros(np.broadcast(*(s for s, _ in terms)).shape)
     for significand, exponent in terms:
         total += np.trunc(np.ldexp(significand, fraction + exponent - top))
-    return np.ldexp(total, top - fraction)
+    scaled: Array = np.ldexp(total, top - fraction)
+    return scaled
 
 
 def _result(total: Array, plain: Array, type: str, kept: int) -> Array:
@@ -134,5 +135,5 @@ def _result(total: Array, plain: Array, type: str, kept: int) -> Array:
 def _cut(x: Array, kept: int) -> Array:
     """float64 to float32 with ``kept`` fraction bits, toward zero."""
     significand, exponent = _parts(x, "f32")
-    cut = np.ldexp(np.trunc(np.ldexp(significand, kept)), exponent - kept)
+    cut: Array = np.ldexp(np.trunc(np.ldexp(significand, kept)), exponent - kept)
     return cut.astype(np.float32)

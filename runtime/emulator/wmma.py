@@ -135,8 +135,8 @@ def _mma(inst: Instruction, program: Program) -> Run:
         done = []
         for w in range(s.n // 32):
             a, b, c = (
-                _matrix(h[:, 32 * w : 32 * w + 32], *rest)
-                for h, *rest in zip(words, types[1:], counts, shapes, strict=True)
+                _matrix(h[:, 32 * w : 32 * w + 32], t, count, shape)
+                for h, t, count, shape in zip(words, types[1:], counts, shapes, strict=True)
             )
             total = multiply(a, b.T, c).ravel()[_elements(results, 32, m * n)]
             done.append(tensorcore.write_accumulator(total, types[0]))
