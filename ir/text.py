@@ -27,7 +27,7 @@ from tilec.ir.loc import UNKNOWN, Loc
 from tilec.ir.parse import parse_kernel
 from tilec.ir.types import ArefType, DType, TensorType, TileType
 
-__all__ = ["excerpt", "parse_kernel", "print_kernel"]
+__all__ = ["excerpt", "kernel_lines", "parse_kernel", "print_kernel"]
 
 # A line of text and the op it belongs to (None: header, block label, brace).
 Line = tuple[Op | None, str]
@@ -39,6 +39,11 @@ def print_kernel(kernel: Kernel, *, locs: bool = False) -> str:
     Kernel attributes that are not plain data are left out.
     """
     return "\n".join(text for _, text in _Printer(locs).kernel(kernel)) + "\n"
+
+
+def kernel_lines(kernel: Kernel) -> Iterator[Line]:
+    """The lines of `print_kernel`, each with its op."""
+    yield from _Printer(False).kernel(kernel)
 
 
 def excerpt(kernel: Kernel, guilty: Op | None, context: int = 3) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tilec.ir.core import Kernel, walk
+from tilec.ir.core import Kernel, Op, walk
 from tilec.ir.errors import TilecTypeError, TilecValueError
 from tilec.ir.forms import verify
 from tilec.passes.allocate import scratch_sizes
@@ -39,7 +40,8 @@ class Options:
 class Stages:
     """A kernel in each form, and each ring loop's problem and answer, in program order.
 
-    ``log`` has a line per pass: what it decided.
+    ``log`` has a line per pass: what it decided. ``nodes`` has, for each problem, the ops of
+    ``aref`` that each of its op ids stands for.
     """
 
     tile: Kernel
@@ -48,6 +50,7 @@ class Stages:
     answers: tuple[Answer, ...]
     scheduled: Kernel
     log: tuple[str, ...]
+    nodes: tuple[Mapping[str, tuple[Op, ...]], ...] = ()
 
 
 def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) -> Stages:
@@ -94,7 +97,8 @@ def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log:
     )
     problems = tuple(loop.problem for loop in plan.loops)
     log = (*log, *map(_line, problems, plan.answers), _split_line(scheduled))
-    return Stages(tile, plan.kernel, problems, plan.answers, scheduled, log)
+    nodes = tuple(loop.nodes for loop in plan.loops)
+    return Stages(tile, plan.kernel, problems, plan.answers, scheduled, log, nodes)
 
 
 Choice = tuple[Kernel, int, int]  # (AREF kernel, warps of each part, parts)
