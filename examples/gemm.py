@@ -37,7 +37,11 @@ def gemm_bias_gelu(A: tl.Tensor, B: tl.Tensor, bias: tl.Tensor, C: tl.Tensor,
     tl.store(C, (m, n), gelu.to(C.dtype))
 
 
-SHAPES = ({"m": 1024, "n": 1024, "k": 1024}, {"m": 1000, "n": 520, "k": 777})
+SHAPES = (
+    {"m": 1024, "n": 1024, "k": 1024},
+    {"m": 1000, "n": 520, "k": 777},
+    {"m": 512, "n": 512, "k": 512, "columns_first": "AB"},
+)
 
 
 def grid_of(m: int, n: int) -> Any:
@@ -57,12 +61,14 @@ def product(a: np.ndarray, b: np.ndarray, dtype: Any = np.float64) -> np.ndarray
     return a.astype(dtype) @ b.astype(dtype)
 
 
-def case(m: int, n: int, k: int, dtype: Any = np.float16, **meta: Any) -> Case:
-    a, b, c = operands(m, n, k, dtype)
+def case(m: int, n: int, k: int, dtype: Any = np.float16, columns_first: str = "", **meta: Any) -> Case:
+    """``columns_first`` names the matrices of "ABC" that lie column by column in memory."""
+    matrices = zip("ABC", operands(m, n, k, dtype), strict=True)
+    a, b, c = (np.asfortranarray(x) if name in columns_first else x for name, x in matrices)
     expected = product(a, b)
     bound = k * U32 * product(np.abs(a), np.abs(b)) + rounding(c, expected)
     baseline = lambda: product(a, b, np.float32).astype(dtype)  # noqa: E731
-    title = f"gemm {m}x{n}x{k} {c.dtype}"
+    title = f"gemm {m}x{n}x{k} {c.dtype}" + f" {columns_first} by columns" * bool(columns_first)
     return Case(title, gemm, grid_of(m, n), (a, b, c), 2, expected, bound, baseline, meta)
 
 
@@ -92,7 +98,7 @@ def gelu_case(m: int, n: int, k: int, dtype: Any = np.float16, **meta: Any) -> C
 
 
 def main(**options: Any) -> int:
-    cases = [make(**shape) for make in (case, gelu_case) for shape in SHAPES]
+    cases = [case(**shape) for shape in SHAPES] + [gelu_case(**shape) for shape in SHAPES[:2]]
     return run_all(cases, **options)
 
 

@@ -1,4 +1,8 @@
-"""Matrix product by a fixed number of program instances that loop over the output tiles."""
+"""Matrix product by a fixed number of program instances that loop over the output tiles.
+
+GROUP rows of tiles are taken column by column, so that instances that run at the same
+time read few different tiles of A and B, which then come from the L2 cache.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,21 @@ import tilec
 import tilec.language as tl
 
 
+def grouped(tile: Any, rows: Any, columns: Any, group: int) -> tuple[Any, Any]:
+    """The place of a tile if ``group`` rows of tiles, in the end what is left, are taken column by column."""
+    first = tile // (group * columns) * group
+    height = tl.minimum(rows - first, group)
+    inside = tile - first * columns
+    return first + inside % height, inside // height
+
+
 @tilec.kernel
 def persistent_gemm(A: tl.Tensor, B: tl.Tensor, C: tl.Tensor, BM: tl.constexpr[int] = 128,
-                    BN: tl.constexpr[int] = 256, BK: tl.constexpr[int] = 64):  # fmt: skip
-    columns = tl.cdiv(B.shape[1], BN)
-    tiles = tl.cdiv(A.shape[0], BM) * columns
-    for tile in tl.range(tl.program_id(0), tiles, tl.num_programs(0)):
-        m, n = tile // columns, tile % columns
+                    BN: tl.constexpr[int] = 256, BK: tl.constexpr[int] = 64,
+                    GROUP: tl.constexpr[int] = 8):  # fmt: skip
+    rows, columns = tl.cdiv(A.shape[0], BM), tl.cdiv(B.shape[1], BN)
+    for tile in tl.range(tl.program_id(0), rows * columns, tl.num_programs(0)):
+        m, n = grouped(tile, rows, columns, GROUP)
         acc = tl.zeros((BM, BN), tl.float32)
         for k in tl.range(tl.cdiv(A.shape[1], BK)):
             a = tl.load(A, (m, k), (BM, BK))

@@ -20,12 +20,15 @@ from tilec.ir.types import (
     float8_e5m2,
     float16,
     float32,
+    int8,
     int32,
+    uint8,
 )
+from tilec.passes.layout_rules import MMA_ACCUMULATORS, column_step
 from tilec.passes.rewrite import where
 
 HALF = (float16, bfloat16)
-OPERANDS = (*HALF, float8_e4m3, float8_e5m2, float32)
+OPERANDS = (*HALF, float8_e4m3, float8_e5m2, float32, int8, uint8)
 SPAN = 32  # bytes: the smallest swizzle span; larger rows use 64 and 128
 MAX_BOX = 256
 ACCUMULATOR = 192  # registers per thread: what a group can spare for one product's result
@@ -100,21 +103,22 @@ def why_not_tma(load: Op, written: set[Value]) -> str | None:
     source, result = load.args[0], load.result.type
     assert isinstance(source.type, TensorType) and isinstance(result, TileType)
     if result.dtype not in OPERANDS:
-        return f"tensor cores here take 16-bit and 8-bit floats and tf32, not {result.dtype}"
+        return f"tensor cores here take 16-bit and 8-bit floats, tf32 and 8-bit integers, not {result.dtype}"
     if source.type.contiguous is None or not source.type.aligned:
         return f"{source.hint or 'the tensor'} has no contiguous dimension aligned to 16 bytes"
     if source.type.rank > 5:
         return "a tensor map has at most 5 dimensions"
     if source in written:
         return f"the kernel writes {source.hint or 'the tensor'}"
-    if not _zero(attr(load, "pad")):
+    if not is_plus_zero(attr(load, "pad")):
         return f"elements outside are {attr(load, 'pad')}, and TMA fills with 0"
     if any(isinstance(i.type, TileType) and i.type.dtype != int32 for i in load.args[1:]):
         return "TMA takes int32 indices"
     return _why_not_box(result, source.type.contiguous)
 
 
-def _zero(pad: float) -> bool:
+def is_plus_zero(pad: float) -> bool:
+    """Zero, and not minus zero."""
     return pad == 0 and math.copysign(1, pad) > 0
 
 
@@ -144,10 +148,12 @@ def why_not_wgmma(dot: Op) -> str | None:
         return f"a product of {a.dtype} is not for tensor cores here"
     if a.dtype == float32 and attr(dot, "precision") != "tf32":
         return 'a float32 product is exact unless input_precision="tf32"'
-    if acc.dtype != float32:
-        return f"it accumulates in {acc.dtype}, not float32"
-    if m % 64 or n % 8 or n > 256 or k * a.dtype.bytes % 32:
-        return f"{m}x{n}x{k}: it needs rows in 64s, columns in 8s up to 256, and a depth in 32 bytes"
+    total = MMA_ACCUMULATORS[a.dtype.name]
+    if acc.dtype.name not in total:
+        return f"it accumulates in {acc.dtype}, not {total[0]}"
+    step = column_step(a.dtype, n)
+    if m % 64 or n % step or n > 256 or k * a.dtype.bytes % 32:
+        return f"{m}x{n}x{k}: it needs rows in 64s, columns in {step}s up to 256, and a depth in 32 bytes"
     registers = m * n // (32 * consumer_warps(m))
     if registers > ACCUMULATOR:
         return f"its accumulator takes {registers} registers per thread"

@@ -6,31 +6,38 @@ SCHEDULED must then give the same bits, and the CPU the same within the bound.
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from examples_kit import (
+    EXAMPLES,
+    Compiled,
+    Prepared,
+    Row,
+    assert_assembles,
+    assert_emulated,
+    assert_right,
+    make,
+    name_of,
+    prepare,
+    same_bits,
+    traced,
+)
 
-from tilec.ir.core import Kernel, walk
-from tilec.ir.interp import interpret
-from tilec.passes import Options, Stages, lower
-from tilec.runtime import emulator, toolchain
-from tilec.runtime.arrays import tensor_type
+from tilec.ir.core import walk
+from tilec.passes import lower
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = ("vector_add", "softmax", "layer_norm", "gemm", "persistent_gemm", "embedding", "attention")
 
 SMALL = {"BM": 64, "BN": 32, "BK": 32}  # the least tiles that the scheduler specialises
 HEADS = {"batch": 1, "heads": 2, "kv_heads": 1, "BM": 64, "BN": 32}
 
 # example, function that makes the case, arguments: ragged in every extent, trip counts 0, 1, few, many.
-TABLE: tuple[tuple[str, str, dict[str, Any]], ...] = (
+TABLE: tuple[Row, ...] = (
     ("vector_add", "case", {"n": 1000, "BLOCK": 256}),
     ("vector_add", "case", {"n": 1, "BLOCK": 256}),
     ("vector_add", "case", {"n": 777, "BLOCK": 128, "dtype": "float16"}),
@@ -52,7 +59,7 @@ TABLE: tuple[tuple[str, str, dict[str, Any]], ...] = (
 )
 
 # What the emulator runs as PTX: rows are multiples of 16 bytes where products need TMA.
-EMULATED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+EMULATED: tuple[Row, ...] = (
     ("vector_add", "case", {"n": 1000, "BLOCK": 256}),
     ("softmax", "case", {"m": 5, "n": 37}),
     ("softmax", "case", {"m": 3, "n": 128, "dtype": "float16"}),
@@ -66,66 +73,14 @@ EMULATED: tuple[tuple[str, str, dict[str, Any]], ...] = (
 )
 
 
-@dataclass
-class Prepared:
-    """A case with its TILE kernel, grid, and the bits that TILE gives."""
-
-    case: Any
-    tile: Kernel
-    grid: tuple[int, ...]
-    expected: np.ndarray[Any, Any]
-
-    def lowered(self, stages: int | None = None) -> Stages:
-        return lower(self.tile, "sm_90a", Options(stages=stages))
-
-    def run(self, kernel: Kernel, **how: Any) -> np.ndarray[Any, Any]:
-        return interpreted(self.case, kernel, self.grid, **how)
-
-
-@pytest.fixture(scope="session")
-def examples() -> Iterator[Any]:
-    """The module `_check`, with the examples importable as scripts see each other."""
-    sys.path.insert(0, str(EXAMPLES))
-    yield importlib.import_module("_check")
-    sys.path.remove(str(EXAMPLES))
-
-
-@pytest.fixture(
-    scope="session", params=TABLE, ids=lambda row: f"{row[0]}-{'-'.join(map(str, row[2].values()))}"
-)
+@pytest.fixture(scope="session", params=TABLE, ids=name_of)
 def prepared(request: pytest.FixtureRequest, examples: Any) -> Prepared:
-    name, maker, arguments = request.param
-    case = getattr(importlib.import_module(name), maker)(**arguments)
-    kernel = traced(case)
-    constants = {p.name: p.default for p in case.kernel.params if p.kind == "constexpr"} | case.meta
-    grid = case.grid(constants)
-    return Prepared(case, kernel, grid, interpreted(case, kernel, grid))
-
-
-def traced(case: Any) -> Kernel:
-    """The TILE kernel for aligned tensors: TMA must be possible, whatever the ragged shape."""
-    return case.kernel.trace([replace(tensor_type(a), aligned=True) for a in case.args], **case.meta)
-
-
-def interpreted(case: Any, kernel: Kernel, grid: tuple[int, ...], **how: Any) -> np.ndarray[Any, Any]:
-    """The output of an interpreter run on a poisoned output; inputs must stay as they are."""
-    import _check
-
-    before = _check.fingerprint(case)
-    _check.poison(case.args[case.output])
-    interpret(kernel, grid, case.args, **how)
-    assert _check.fingerprint(case) == before
-    return np.array(case.args[case.output])
-
-
-def same_bits(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
-    return a.tobytes() == b.tobytes()
+    return prepare(request.param)
 
 
 def test_the_case_can_fail_and_tile_is_right(prepared: Prepared, examples: Any) -> None:
-    assert prepared.case.expected.size < 2 or not examples.is_vacuous(prepared.case)
-    ratio, place = examples.error_ratio(prepared.case, prepared.expected)
-    assert ratio <= 1, place
+    assert not examples.is_vacuous(prepared.case)
+    assert_right(prepared.case, prepared.expected)
 
 
 def test_aref_in_program_order_equals_tile(prepared: Prepared) -> None:
@@ -152,30 +107,21 @@ def test_fifty_random_interleavings(prepared: Prepared, depth: int) -> None:
 def test_the_cpu_is_right_and_deterministic(prepared: Prepared, examples: Any) -> None:
     ratio, place = examples.check(prepared.case, "cpu")
     assert ratio <= 1, place
-    first = np.array(prepared.case.args[prepared.case.output])
-    examples.poison(prepared.case.args[prepared.case.output])
-    assert same_bits(prepared.case.launch("cpu"), first)
+    first = [np.array(a) for a in prepared.case.outputs]
+    examples.poison(prepared.case)
+    prepared.case.launch("cpu")
+    assert same_bits(prepared.case.outputs, first)
 
 
-@pytest.mark.parametrize("row", EMULATED, ids=lambda row: f"{row[0]}-{'-'.join(map(str, row[2].values()))}")
+@pytest.mark.parametrize("row", EMULATED, ids=name_of)
 @pytest.mark.parametrize("mode", ["eager", "lazy", "random"])
 def test_the_emulator_runs_the_ptx(
-    mode: str, row: tuple[str, str, dict[str, Any]], examples: Any, monkeypatch: pytest.MonkeyPatch
+    mode: str, row: Row, examples: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launch = emulator.launch
-    reports: list[emulator.Report] = []
-
-    def timed(*args: Any) -> None:
-        reports.extend(launch(*args, mode=mode, seed=1).reports)
-
-    monkeypatch.setattr(emulator, "launch", timed)
-    name, maker, arguments = row
-    ratio, place = examples.check(getattr(importlib.import_module(name), maker)(**arguments), "emulator")
-    assert ratio <= 1, place
-    assert reports == []
+    assert_emulated(make(row), mode, 1, monkeypatch)
 
 
-OWN_TILES: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+OWN_TILES: tuple[Compiled, ...] = (
     ("vector_add", "vector_add", "f32[1],f32[1],f32[1]", {}),
     ("softmax", "softmax", "f32[2],f32[2]", {}),
     ("layer_norm", "layer_norm", "f32[2],f32[1],f32[1],f32[2]", {}),
@@ -191,28 +137,18 @@ OWN_TILES: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
 )
 
 
-@pytest.mark.parametrize("row", OWN_TILES, ids=lambda row: f"{row[1]}-{'-'.join(map(str, row[3].values()))}")
-def test_the_assembler_spills_and_drops_nothing(
-    row: tuple[str, str, str, dict[str, Any]], examples: Any
-) -> None:
-    if toolchain.find("ptxas") is None:
-        pytest.skip("ptxas not found: pip install 'tilec[test]'")
-    file, name, signature, meta = row
-    function = getattr(importlib.import_module(file), name)
-    made = function.compile(signature.split(","), target="sm_90a", **meta)
-    done = toolchain.assemble(made.asm["ptx"], "sm_90a")
-    assert (done.spill_stores, done.spill_loads) == (0, 0)
-    assert [m for m in done.messages if m.severity != "info"] == []
+@pytest.mark.parametrize("row", OWN_TILES, ids=name_of)
+def test_the_assembler_spills_and_drops_nothing(row: Compiled, examples: Any) -> None:
+    assert_assembles(row)
 
 
 @pytest.mark.gpu
 def test_the_gpu_is_right(prepared: Prepared, examples: Any, gpu: Any, device: Any) -> None:
     case = prepared.case
-    examples.poison(case.args[case.output])
+    examples.poison(case)
     args = [device(a) if isinstance(a, np.ndarray) else a for a in case.args]
     case.kernel[case.grid](*args, backend="cuda", **case.meta)
-    ratio, place = examples.error_ratio(case, args[case.output].numpy())
-    assert ratio <= 1, place
+    assert_right(case, [args[part.output].numpy() for part in case.parts()])
 
 
 def test_products_of_gemm_and_attention_are_specialised(examples: Any) -> None:
@@ -220,7 +156,7 @@ def test_products_of_gemm_and_attention_are_specialised(examples: Any) -> None:
     seen = set()
     for name, maker, arguments in TABLE:
         if name in ("gemm", "persistent_gemm", "attention") and "dtype" not in arguments:
-            case = getattr(importlib.import_module(name), maker)(**arguments)
+            case = make((name, maker, arguments))
             ops = {op.name for op in walk(lower(traced(case), "sm_90a").scheduled.body)}
             seen |= {name} if "warp_groups" in ops else set()
     assert seen == {"gemm", "persistent_gemm", "attention"}
@@ -229,8 +165,7 @@ def test_products_of_gemm_and_attention_are_specialised(examples: Any) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_wrong_kernel_is_noticed(name: str, examples: Any) -> None:
     """The check fails for an output that is stale, shifted by one, or NaN in one place."""
-    maker, arguments = next((m, a) for n, m, a in TABLE if n == name)
-    case = getattr(importlib.import_module(name), maker)(**arguments)
+    case = make(next(row for row in TABLE if row[0] == name))
     good = case.expected
     bad = np.array(good)
     bad.flat[bad.size // 2] = np.nan

@@ -1,0 +1,117 @@
+"""The families of kernels: TILE, SCHEDULED, the CPU and the PTX in the emulator against float64."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from examples_kit import (
+    EXAMPLES,
+    Compiled,
+    Row,
+    assert_assembles,
+    assert_emulated,
+    assert_right,
+    make,
+    name_of,
+    prepare,
+    same_bits,
+)
+
+SMALL = {"BM": 64, "BN": 32, "BK": 32}
+
+# Small and ragged in every extent; rows are multiples of 16 bytes where products need TMA.
+GEMMS: tuple[Row, ...] = (
+    *(("gemm", "case", {"m": 72, "n": 48, "k": 80, "columns_first": c, **SMALL}) for c in ("A", "BC")),
+    *(
+        ("gemm_types", "case", {"m": 70, "n": 48, "k": 80, "dtype": d, **SMALL})
+        for d in ("bfloat16", "float8_e4m3fn", "float8_e5m2", "int8", "float32")
+    ),
+    ("gemm_split_k", "shares_case", {"m": 72, "n": 48, "k": 300, "shares": 4, **SMALL}),
+    ("gemm_split_k", "add_case", {"m": 40, "n": 72, "shares": 3}),
+    ("gemm_split_k", "atomic_case", {"m": 70, "n": 24, "k": 160, "shares": 2, **SMALL}),
+    ("persistent_gemm", "case", {"m": 200, "n": 100, "k": 40, "programs": 3, "GROUP": 2, **SMALL}),
+    ("stream_k", "case", {"m": 70, "n": 40, "k": 200, "programs": 5, **SMALL}),
+    ("batched_gemm", "case", {"batch": 2, "m": 70, "n": 48, "k": 80, **SMALL}),
+    ("batched_gemm", "case", {"batch": 2, "m": 70, "n": 24, "k": 40, "shared": True, **SMALL}),
+    ("swiglu", "case", {"m": 70, "n": 48, "k": 80, **SMALL}),
+    ("grouped_gemm", "case", {"rows": (1, 130, 0, 45), "n": 48, "k": 80, **SMALL}),
+    ("gemv", "gemv_case", {"n": 50, "k": 136, "BN": 16, "BK": 64}),
+    ("gemv", "flat_case", {"n": 70, "k": 136, "BATCH": 8, "BK": 32}),
+)
+TABLE = GEMMS
+
+FP8, HALF = "e4m3[2],e4m3[2],f32[1],f32[1],bf16[2]", "f16[2],f16[2],f16[2]"
+OWN_TILES: tuple[Compiled, ...] = (
+    ("gemm", "gemm", "f16[2, contiguous=0],f16[2, contiguous=0],f16[2]", {}),
+    ("gemm_types", "gemm_scaled", FP8, {"BN": 256, "BK": 128}),
+    ("gemm_types", "gemm_scaled", FP8.replace("e4m3", "e5m2"), {"BK": 128}),
+    ("gemm_types", "gemm_scaled", FP8.replace("e4m3", "i8"), {"BN": 256, "BK": 128}),
+    ("gemm_types", "gemm_scaled", FP8.replace("e4m3", "f32"), {"BN": 256, "BK": 32}),
+    ("gemm_types", "gemm_scaled", FP8.replace("e4m3", "bf16"), {"BN": 256}),
+    ("gemm_split_k", "gemm_shares", "f16[2],f16[2],f32[3]", {}),
+    ("gemm_split_k", "add_shares", "f32[3],f16[2]", {}),
+    ("gemm_split_k", "gemm_atomic", "f16[2],f16[2],f32[2]", {}),
+    ("stream_k", "stream_k", "f16[2],f16[2],f32[2]", {}),
+    ("batched_gemm", "batched_gemm", "f16[3],f16[3],f16[3]", {}),
+    ("swiglu", "swiglu", f"{HALF},f16[2]", {}),
+    ("grouped_gemm", "grouped_gemm", "f16[2],f16[3],i32[1],i32[1],i32[1],f16[2]", {}),
+    ("gemv", "gemv", "f16[2],f16[1],f16[1]", {}),
+    ("gemv", "flat_gemm", HALF, {}),
+)
+SLOW = pytest.mark.slow
+NAMES = tuple(dict.fromkeys(row[0] for row in TABLE))
+
+
+@pytest.mark.parametrize("row", TABLE, ids=name_of)
+def test_all_forms_and_machines_are_right(row: Row, examples: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = prepare(row)
+    assert not examples.is_vacuous(found.case)
+    assert_right(found.case, found.expected)
+    if not found.case.zeroed:  # sums of atomics depend on the order
+        assert same_bits(found.run(found.lowered().scheduled, policy="last"), found.expected)
+    ratio, place = examples.check(found.case, "cpu")
+    assert ratio <= 1, place
+    assert_emulated(found.case, "lazy", 0, monkeypatch)
+
+
+@SLOW
+@pytest.mark.parametrize("row", TABLE, ids=name_of)
+@pytest.mark.parametrize("how", [("eager", 0), ("random", 0), ("random", 1), ("random", 2)], ids=str)
+def test_the_emulator_runs_the_ptx(
+    how: tuple[str, int], row: Row, examples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_emulated(make(row), *how, monkeypatch)
+
+
+@SLOW
+@pytest.mark.parametrize("row", TABLE, ids=name_of)
+def test_every_interleaving_of_scheduled_equals_tile(row: Row, examples: Any) -> None:
+    found = prepare(row)
+    if found.case.zeroed:
+        pytest.skip("sums of atomics depend on the order")
+    for depth in (1, 2, 3):
+        scheduled = found.lowered(depth).scheduled
+        for policy in ("round_robin", "first", "last"):
+            assert same_bits(found.run(scheduled, policy=policy), found.expected), (depth, policy)
+        for seed in range(3):
+            how = {"policy": "random", "seed": seed}
+            assert same_bits(found.run(scheduled, **how), found.expected), (depth, seed)
+
+
+@SLOW
+@pytest.mark.parametrize("row", OWN_TILES, ids=name_of)
+def test_the_assembler_spills_and_drops_nothing(row: Compiled, examples: Any) -> None:
+    assert_assembles(row)
+
+
+@SLOW
+@pytest.mark.parametrize("name", NAMES)
+def test_the_script_runs_and_says_so(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, f"examples/{name}.py"], cwd=EXAMPLES.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "values right" in done.stdout
