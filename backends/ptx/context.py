@@ -20,6 +20,7 @@ from typing import Any
 
 from tilec.backends.artifact import TensorMap
 from tilec.backends.ptx.liveness import deaths, op_uses
+from tilec.backends.ptx.order import Order
 from tilec.backends.ptx.strips import run_chain, units
 from tilec.ir.core import Block, Kernel, Op, Value, walk
 from tilec.ir.errors import InternalError, UnsupportedError
@@ -97,6 +98,7 @@ class Emitter:
         self, kernel: Kernel, builder: Builder, rules: Mapping[str, Rule], plan: SmemPlan, group: Group
     ) -> None:
         self.kernel, self.builder, self.rules, self.plan, self.group = kernel, builder, rules, plan, group
+        self.order = Order()
         self.env: dict[Value, Any] = {}
         self.op = Op("entry")
         self.maps: dict[TensorMap, Sym] = {}
@@ -235,6 +237,9 @@ class Emitter:
         return block.yielded
 
     def _run_chain(self, chain: tuple[Op, ...]) -> None:
+        met = [self.order.before(op) for op in chain]
+        if any(met):
+            self.sync()
         run_chain(self, chain)
         for op in chain:
             for value in self._deaths.get(op, ()):
@@ -245,6 +250,8 @@ class Emitter:
         outer, self.op = self.op, op
         rule = self.rules.get(op.name)
         with located(op.loc):
+            if self.order.before(op):
+                self.sync()
             if rule is None:
                 raise UnsupportedError(
                     "U130",
@@ -279,10 +286,10 @@ class Emitter:
     @contextmanager
     def in_group(self, group: Group) -> Iterator[None]:
         """Emit for another group of warps."""
-        outer, self.group = self.group, group
+        outer, self.group, self.order = (self.group, self.order), group, Order()
         with self.scope():
             yield
-        self.group = outer
+        self.group, self.order = outer
 
     def cached(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """``compute()``, once for the current group in the current or an outer scope."""
@@ -321,7 +328,8 @@ class Emitter:
         )
 
     def sync(self) -> None:
-        """A barrier of all threads of the group; orders their shared memory accesses."""
+        """A barrier of all threads of the group; orders their accesses of memory."""
+        self.order.barrier()
         if self.group.barrier == 0:
             self.emit("bar.sync", 0)
         else:

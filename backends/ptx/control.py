@@ -75,7 +75,7 @@ def _for(e: Emitter, op: Op) -> None:
     e.bind_regs(body.params[0], [i])
     head, end = e.label("loop"), e.label("end")
     e.place(head)
-    with e.scope():
+    with e.scope(), e.order.loop(body):
         _leave_if_done(e, typed, i, stop, step, end)
         leave(e, held, e.run_block(body))
         e.emit(f"add.{typed}", i, i, e.fragment(step).reg)
@@ -101,7 +101,7 @@ def _while(e: Emitter, op: Op) -> None:
     held = carry(e, op.args, [cond.params])
     head, end = e.label("while"), e.label("end")
     e.place(head)
-    with e.scope():
+    with e.scope(), e.order.loop(cond, body):
         (more,) = e.run_block(cond)
         e.emit("bra.uni", end, pred=Not(e.fragment(more).reg))
         rebind(e, held, body.params)
@@ -125,7 +125,7 @@ def _if(e: Emitter, op: Op) -> None:
 
 
 def _side(e: Emitter, block: Block, held: Sequence[Fragment]) -> None:
-    with e.scope():
+    with e.scope(), e.order.branch():
         leave(e, held, e.run_block(block))
 
 

@@ -520,12 +520,7 @@ def test_numbers_of_derived_classes_are_numbers() -> None:
     assert out.tolist() == [3, 3]
 
 
-# Every warp of the PTX loads these few elements and one stores them: values are right, but no
-# barrier orders the loads that are not used before the store, and the emulator says so.
-UNORDERED = pytest.mark.xfail(raises=tilec.TilecError, strict=True, reason="E27: loads race with a store")
-
-
-@pytest.mark.parametrize("backend", ["interpreter", "cpu", pytest.param("emulator", marks=UNORDERED)])
+@pytest.mark.parametrize("backend", ["interpreter", "cpu", "emulator"])
 def test_arrays_of_rank_0(backend: str) -> None:
     @tilec.kernel
     def times(S: tl.Tensor, X: tl.Tensor):
