@@ -279,3 +279,21 @@ def wgmma_a8(m: int, k: int, warps: int) -> Layout:
     rows = tuple(b for b in d.reg if b[0] > 8)
     reg = (*columns[:2], (8, 0), *columns[4:], *rows)
     return Layout(d.shape, reg, (*columns[2:4], *d.lane[2:]), d.warp)
+
+
+def mma(m: int, n: int, grid: tuple[int, int], warps: int) -> Layout:
+    """The accumulator of m16n8 products in 32-bit registers, of warps in ``grid`` (rows, columns).
+
+    Warps are next to each other in blocks of 16 rows and 16 columns; a power of two of them
+    along each axis. With fewer than ``warps`` in the grid the others repeat their work.
+    """
+    m, n = max(pad(m), 16), max(pad(n), 8)
+    down, across = map(bits_of, grid)
+    columns = [(0, 1 << i) for i in range(bits_of(n))]
+    rows = [(1 << i, 0) for i in range(bits_of(m))]
+    used = (*rows[4 : 4 + down], *columns[4 : 4 + across])
+    if len(used) != down + across or len(used) > bits_of(warps):
+        raise InternalError("X120", f"{grid} of {warps} warps cannot share a product of {m}x{n}")
+    reg = (columns[0], rows[3], *columns[3:4], *columns[4 + across :], *rows[4 + down :])
+    spare = ((0, 0),) * (bits_of(warps) - len(used))
+    return Layout((m, n), reg, (*columns[1:3], *rows[:3]), (*used, *spare))

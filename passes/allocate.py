@@ -14,7 +14,7 @@ from tilec.ir.errors import InternalError, ResourceError
 from tilec.ir.layout import Layout, pad, pad_shape, register_map
 from tilec.ir.loc import UNKNOWN, Loc
 from tilec.ir.types import ArefType, TileType
-from tilec.passes.layout_rules import on_tensor_cores
+from tilec.passes.layout_rules import product_layout
 
 TILE_ALIGN = 1024
 BARRIER_BYTES = 8
@@ -180,7 +180,7 @@ def scratch_bytes(op: Op, warps: int) -> int:
         return padded_bytes(_tile(op.args[0]))
     if op.name == "reshape" and not is_relabelling(_tile(op.args[0]).shape, _tile(op.result).shape):
         return _tile(op.args[0]).bytes
-    if op.name == "dot" and not on_tensor_cores(op, warps):
+    if op.name == "dot" and product_layout(op, warps) is None:
         return padded_bytes(_tile(op.args[0])) + padded_bytes(_tile(op.args[1]))
     if op.name == "atomic":
         return padded_bytes(_tile(op.result))

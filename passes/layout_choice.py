@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tilec.ir.core import Block, Kernel, Op, Value
-from tilec.ir.layout import Layout, wgmma
+from tilec.ir.layout import Layout
 from tilec.ir.types import TensorType
 from tilec.passes.layout_rules import (
     default,
     is_pointwise,
     is_tile,
     memory_anchor,
-    on_tensor_cores,
+    product_layout,
     result_layout,
     spread,
     tile_type,
@@ -86,10 +86,9 @@ class Chooser:
                 self.set(result, self.join(op.args[1:]) or self.settled(result))
 
     def dot(self, op: Op) -> None:
-        t = tile_type(op.result)
-        m, n = t.shape
-        if on_tensor_cores(op, self.warps):
-            self.set(op.result, Choice(wgmma(m, n, self.warps), TENSOR_CORE))
+        t, layout = tile_type(op.result), product_layout(op, self.warps)
+        if layout is not None:
+            self.set(op.result, Choice(layout, TENSOR_CORE))
         else:
             self.set(op.result, Choice(spread(t.shape, t.dtype, 1, self.warps), MEMORY))
 

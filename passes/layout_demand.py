@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tilec.ir.core import Block, Op, Value, walk
-from tilec.ir.layout import Layout, wgmma_a16
+from tilec.ir.layout import Layout
 from tilec.ir.types import TensorType, TileType
 from tilec.passes.layout_choice import MEMORY, TENSOR_CORE, Choice, Chooser
 from tilec.passes.layout_rules import (
@@ -14,6 +14,7 @@ from tilec.passes.layout_rules import (
     default,
     is_pointwise,
     is_tile,
+    left_layout,
     memory_anchor,
     operand_layout,
     tile_type,
@@ -140,8 +141,7 @@ class Demands:
         choice = self.choice.get(a)
         outside = self.levels.get(a, 0) < self.levels[op.result]
         direct = choice is None or choice.strength == TENSOR_CORE or outside
-        m, k = tile_type(a).shape
-        return (wgmma_a16(m, k, warps) if direct else own[0], own[1], layout)
+        return (left_layout(op, warps) if direct else own[0], own[1], layout)
 
     def _carried(self, op: Op, layout: Layout | None, own: Needs) -> Needs:
         params = op.blocks[-1].params

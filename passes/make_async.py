@@ -15,16 +15,8 @@ from string import ascii_lowercase
 from tilec.ir.core import Block, Kernel, Op, Value, definitions, frozen, uses, walk
 from tilec.ir.ops import attr, make, written_tensors
 from tilec.ir.types import TensorType, TileType
-from tilec.passes.async_rules import (
-    HALF,
-    Use,
-    dot_uses,
-    is_view,
-    source_of,
-    why_not_operand,
-    why_not_tma,
-    why_not_wgmma,
-)
+from tilec.passes.async_rules import HALF, Use, dot_uses, is_view, source_of
+from tilec.passes.copy_rules import TMA, CopyRules
 from tilec.passes.rewrite import where
 
 LOAD, COMPUTE = "load", "compute"
@@ -47,9 +39,9 @@ class Ring:
     new: Op
 
 
-def make_async(kernel: Kernel) -> Kernel:
+def make_async(kernel: Kernel, rules: CopyRules = TMA) -> Kernel:
     """The AREF form of a TILE kernel; ``attrs["notes"]`` says what stayed synchronous."""
-    plan = choose_loads(kernel)
+    plan = choose_loads(kernel, rules)
     rings = form_rings(kernel.body, plan.loads)
     body = _Inserter(kernel.body, rings).block(kernel.body)
     body = Block(body.params, (*(r.new for r in rings), *body.ops))
@@ -57,23 +49,23 @@ def make_async(kernel: Kernel) -> Kernel:
     return kernel.with_(form="aref", body=body, attrs=attrs)
 
 
-def choose_loads(kernel: Kernel) -> Plan:
+def choose_loads(kernel: Kernel, rules: CopyRules = TMA) -> Plan:
     """Loads whose every reader is a product that can run asynchronously.
 
-    A product needs its second operand from such a load and its first from one
+    With TMA a product needs its second operand from such a load and its first from one
     or from registers, so refusing a load can refuse a product and its other
     load: repeat until nothing changes.
     """
     notes: dict[Op, str] = {}
-    found = _candidates(kernel, notes)
+    found = _candidates(kernel, notes, rules)
     defs = definitions(kernel.body)
     for dot in (op for op in walk(kernel.body) if op.name == "dot"):
-        reason = why_not_wgmma(dot)
+        reason = rules.product(dot)
         if reason is not None:
             notes[dot] = reason
     while True:
         for dot in (op for op in walk(kernel.body) if op.name == "dot" and op not in notes):
-            reason = _why_not_fed(dot, found, defs)
+            reason = _why_not_fed(dot, found, defs) if rules.fed else None
             if reason is not None:
                 notes[dot] = reason
         refused = [load for load, feeds in found.items() if any(u.dot in notes for u in feeds)]
@@ -93,9 +85,9 @@ def _sentences(kernel: Kernel, notes: dict[Op, str]) -> tuple[str, ...]:
     return tuple(f"{where(op)}: this {op.name} is not asynchronous: {notes[op]}" for op in ops)
 
 
-def _candidates(kernel: Kernel, notes: dict[Op, str]) -> dict[Op, list[Use]]:
-    """Loads that only products read, if TMA can do them and the author did not object."""
-    users, written = uses(kernel.body), written_tensors(kernel.body)
+def _candidates(kernel: Kernel, notes: dict[Op, str], rules: CopyRules) -> dict[Op, list[Use]]:
+    """Loads that only products read, if copies can do them and the author did not object."""
+    users, written, defs = uses(kernel.body), written_tensors(kernel.body), definitions(kernel.body)
     found: dict[Op, list[Use]] = {}
     for load, wanted in _loads(kernel.body, True):
         source = load.args[0].type
@@ -103,11 +95,11 @@ def _candidates(kernel: Kernel, notes: dict[Op, str]) -> dict[Op, list[Use]]:
         feeds = dot_uses(load.result, source.contiguous, users)
         if not feeds or (isinstance(feeds, str) and not _feeds_a_dot(load.result, users)):
             continue
-        reason = feeds if isinstance(feeds, str) else why_not_tma(load, written)
+        reason = feeds if isinstance(feeds, str) else rules.load(load, written, defs)
         if not wanted:
             reason = "its loop says specialize=False"
         if reason is None and not isinstance(feeds, str):
-            reason = next((r for r in map(why_not_operand, feeds) if r is not None), None)
+            reason = next((r for r in map(rules.operand, feeds) if r is not None), None)
         if reason is not None:
             notes[load] = reason
         elif not isinstance(feeds, str):

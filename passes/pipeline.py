@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tilec.ir.core import Kernel, Op, walk
+from tilec.ir.core import Kernel, Op, frozen, walk
 from tilec.ir.errors import TilecTypeError, TilecValueError
 from tilec.ir.forms import verify
 from tilec.passes.allocate import scratch_sizes
 from tilec.passes.canonicalize import canonicalize
+from tilec.passes.copy_rules import cp_async
 from tilec.passes.layouts import assign_layouts
 from tilec.passes.make_async import make_async
-from tilec.passes.schedule.apply import WARPGROUP, refused, specialize, unspecialized
+from tilec.passes.run_ahead import run_ahead
+from tilec.passes.schedule.apply import WARPGROUP, facts, refused, specialize, unspecialized
 from tilec.passes.schedule.distribute import compute_warps
 from tilec.passes.schedule.joint import KernelPlan, plan_kernel
-from tilec.passes.schedule.machines import MACHINES, Machine
+from tilec.passes.schedule.machines import Machine
 from tilec.passes.schedule.model import Answer, Bound, Problem
 from tilec.passes.subtile import split_rows
-
-SPECIALIZED = ("sm_90a",)  # targets whose backend runs warp groups
+from tilec.passes.targets import TARGETS, Target
+from tilec.passes.warp_products import extra_smem, product_warps, share_products
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,12 @@ def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) 
     loads, or one that cannot be split gives a SCHEDULED form with one group.
     """
     check_options(options)
-    machine = MACHINES.get(target) if target in SPECIALIZED else None
+    row = TARGETS.get(target)
+    machine = row.machine if row is not None else None
     tile = _verified(canonicalize(_verified(kernel)))
     log = [f"canonicalize: {_ops(kernel)} ops -> {_ops(tile)}"]
+    if row is not None and row.products == "mma.sync":
+        return _ahead(tile, row, options, tuple(log))
     if machine is None or options.specialize is False:
         why = f"{target} runs one group" if machine is None else "specialize=False"
         return _one_group(tile, tile.with_(form="aref"), options, (*log, f"one group: {why}"))
@@ -72,6 +77,35 @@ def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) 
     if not _rings(aref):
         return _one_group(tile, aref, options, (*log, "one group: no asynchronous loads"))
     return _groups(tile, aref, machine, options, tuple(log))
+
+
+def _ahead(tile: Kernel, target: Target, options: Options, log: tuple[str, ...]) -> Stages:
+    """One group, whose loops fill rings by cp.async as far ahead as the schedule says."""
+    aref = _verified(canonicalize(make_async(tile, cp_async(target.float8))))
+    log = (*log, "make_async: " + (", ".join(_rings(aref)) or "no rings"), *aref.attrs["notes"])
+    warps = options.num_warps or product_warps(tile)
+    plain = unspecialized(tile, warps, aref.attrs["notes"])
+    if not _rings(aref):
+        scheduled = _verified(share_products(plain, target.float8))
+        return Stages(tile, aref, (), (), scheduled, (*log, "one group: no asynchronous loads"))
+    plan, scheduled = _filled(aref, target, options, plain.attrs["num_warps"], 0)
+    taken = extra_smem(scheduled)
+    if taken:
+        plan, scheduled = _filled(aref, target, options, plain.attrs["num_warps"], taken)
+    problems = tuple(loop.problem for loop in plan.loops)
+    log = (*log, *map(_line, problems, plan.answers), f"one group of {plain.attrs['num_warps']} warps")
+    return Stages(tile, aref, problems, plan.answers, scheduled, log)
+
+
+def _filled(
+    aref: Kernel, target: Target, options: Options, warps: int, taken: int
+) -> tuple[KernelPlan, Kernel]:
+    """A plan that leaves ``taken`` bytes of shared memory, if it can, and its program."""
+    assert target.machine is not None
+    plan = plan_kernel(aref, target.machine, warps=warps, stages=options.stages, scratch=taken)
+    kernel = canonicalize(run_ahead(plan.kernel, plan.depths, warps))
+    attrs = frozen(**{**kernel.attrs, "schedule": facts(plan)})
+    return plan, _verified(share_products(kernel.with_(attrs=attrs), target.float8))
 
 
 def check_options(options: Options) -> None:

@@ -135,7 +135,7 @@ def _infer_dot(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Ty
     "dot",
     _infer_dot,
     ("a", "b", "acc"),
-    optional={"precision": "ieee", "asynchronous": False, "part": None},
+    optional={"precision": "ieee", "asynchronous": False, "part": None, "warps": None},
     family="dot",
 )
 def _dot(rt: Any, node: Op, a: Array, b: Array, acc: Array) -> Any:
@@ -144,7 +144,9 @@ def _dot(rt: Any, node: Op, a: Array, b: Array, acc: Array) -> Any:
     precision "tf32" truncates float32 operands to 10 mantissa bits. With
     ``asynchronous`` (SCHEDULED form) the operands are read at some time before
     the `dot.wait` that covers it, and only then is the result usable. ``part`` numbers
-    the sub-tile that the product belongs to, if the kernel's rows are split.
+    the sub-tile that the product belongs to, if the kernel's rows are split. ``warps``:
+    how many warps share the rows and the columns, each with products of its own (mma.sync),
+    or () for multiply-add; without it the group's products are those of whole warp groups.
     """
     if node.attrs.get("asynchronous"):
         return rt.defer(node, a, b, acc)

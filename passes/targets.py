@@ -1,0 +1,48 @@
+"""What the compiler has to know of each GPU target before it chooses: a row per target.
+
+Sources: CUDA programming guide, table of technical specifications per compute capability
+(shared memory of one program: 163 KiB on 8.0, 99 KiB on 8.6, 8.9 and 12.0, 227 KiB on 9.0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tilec.passes.schedule.machines import MACHINES, Machine
+
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class Target:
+    """``products``: the instruction of the tensor cores. ``copies``: what fills rings; None if nothing does.
+
+    ``smem``: bytes of shared memory that one program can have. ``machine``: the costs that
+    schedules are made with, where there are rings.
+    """
+
+    name: str
+    products: Literal["wgmma", "mma.sync"]
+    copies: Literal["tma", "cp.async"] | None
+    smem: int
+    machine: Machine | None
+    float8: bool = False
+
+
+def _like_a100(name: str, smem: int, float8: bool) -> Target:
+    """A target that runs the A100's instructions; its own costs are not tabulated, so the A100's serve."""
+    machine = replace(MACHINES["sm_80"], smem=smem)
+    return Target(name, "mma.sync", "cp.async", smem, machine, float8)
+
+
+TARGETS: dict[str, Target] = {
+    t.name: t
+    for t in (
+        _like_a100("sm_80", 163 * KIB, False),
+        _like_a100("sm_86", 99 * KIB, False),
+        _like_a100("sm_89", 99 * KIB, True),
+        Target("sm_90a", "wgmma", "tma", 227 * KIB, MACHINES["sm_90a"], True),
+        _like_a100("sm_120a", 99 * KIB, True),
+    )
+}
