@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tilec.ir.core import Op, Value
-from tilec.ir.layout import Layout, blocked, pad_shape
+from tilec.ir.layout import Layout, blocked, mma, pad_shape, wgmma, wgmma_a16
 from tilec.ir.ops import attr, opdef
 from tilec.ir.types import DType, TensorType, TileType
 
@@ -43,6 +43,8 @@ def spread(shape: tuple[int, ...], dtype: DType, axis: int, warps: int, *, wide:
 def on_tensor_cores(op: Op, warps: int) -> bool:
     """Whether a dot fits wgmma: dtypes, whole warpgroups, and multiples of its shape
     (NVIDIA PTX ISA, "wgmma.mma_async"). Others are computed by multiply-add."""
+    if attr(op, "warps") is not None:
+        return False
     a, b, acc = (tile_type(v) for v in op.args)
     (m, k), n = a.shape, b.shape[1]
     exact = a.dtype.name == "float32" and attr(op, "precision") == "ieee"
@@ -54,6 +56,22 @@ def on_tensor_cores(op: Op, warps: int) -> bool:
 def column_step(dtype: DType, n: int) -> int:
     """What the columns of a product on tensor cores are a multiple of."""
     return 16 if dtype.is_int and n > 32 else 8
+
+
+def product_layout(op: Op, warps: int) -> Layout | None:
+    """The layout of a dot's result on the tensor cores; None where multiply-add computes it."""
+    m, n = tile_type(op.result).shape
+    if attr(op, "warps"):
+        return mma(m, n, attr(op, "warps"), warps)
+    return wgmma(m, n, warps) if on_tensor_cores(op, warps) else None
+
+
+def left_layout(op: Op, warps: int) -> Layout:
+    """The layout in which 16-bit operand A of a dot on the tensor cores may stay in registers."""
+    m, k = tile_type(op.args[0]).shape
+    if attr(op, "warps"):
+        return mma(m, k, (attr(op, "warps")[0], 1), warps)
+    return wgmma_a16(m, k, warps)
 
 
 def _rows_split(m: int, groups: int) -> bool:
