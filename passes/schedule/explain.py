@@ -81,6 +81,16 @@ class Explanation:
     goals: tuple[tuple[str, int, bool], ...] = ()
     compared: str = ""
 
+    @property
+    def headline(self) -> str:
+        """The interval and how far it is proven."""
+        return _headline(self)
+
+    @property
+    def why(self) -> tuple[str, ...]:
+        """The reasons, after a line that says what they are reasons of."""
+        return tuple(line.strip() for line in _why(self))
+
     def to_text(self) -> str:
         """For people: about fifteen lines."""
         return "\n".join(_lines(self))
