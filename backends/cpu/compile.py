@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 from llvmlite import ir
@@ -10,7 +11,8 @@ from tilec.backends.artifact import CpuArg, CpuProgram
 from tilec.backends.cpu import control, dot, memory, pointwise, reduce  # noqa: F401  (they fill the tables)
 from tilec.backends.cpu.lanes import I1, I64, PTR, register, storage
 from tilec.backends.cpu.target import CpuTarget, host
-from tilec.backends.cpu.tiles import Code, Tensor
+from tilec.backends.cpu.tiles import Code
+from tilec.backends.cpu.views import Tensor
 from tilec.ir.core import Kernel, Value
 from tilec.ir.errors import UnsupportedError
 from tilec.ir.ops import written_tensors
@@ -62,21 +64,21 @@ def _instance(module: Any, kernel: Kernel, target: CpuTarget) -> tuple[Any, int]
     code.grid = tuple(_slot(b, arguments, i, I64) for i in range(GRID_SLOTS))
     x, rest = b.urem(index, code.grid[0]), b.udiv(index, code.grid[0])
     code.program = (x, b.urem(rest, code.grid[1]), b.udiv(rest, code.grid[1]))
-    _parameters(code, kernel, arguments)
+    _parameters(code, kernel, arguments, written_tensors(kernel.body))
     with code.frame(kernel.body):
         control.run(code, kernel.body)
     b.ret_void()
     return function, code.memory.peak
 
 
-def _parameters(code: Code, kernel: Kernel, arguments: Any) -> None:
+def _parameters(code: Code, kernel: Kernel, arguments: Any, written: Container[Value]) -> None:
     at = GRID_SLOTS
     for param in kernel.params:
-        code.env[param] = _parameter(code, param, arguments, at)
+        code.env[param] = _parameter(code, param, arguments, at, param not in written)
         at += 1 + 2 * param.type.rank if isinstance(param.type, TensorType) else 1
 
 
-def _parameter(code: Code, param: Value, arguments: Any, at: int) -> Any:
+def _parameter(code: Code, param: Value, arguments: Any, at: int, fixed: bool) -> Any:
     b, t = code.b, param.type
     if isinstance(t, TileType):
         found = _slot(b, arguments, at, storage(t.dtype))
@@ -86,7 +88,7 @@ def _parameter(code: Code, param: Value, arguments: Any, at: int) -> Any:
     strides = tuple(
         1 if d == t.contiguous else _slot(b, arguments, at + 1 + t.rank + d, I64) for d in range(t.rank)
     )
-    return Tensor(_slot(b, arguments, at, PTR), extents, strides, t)
+    return Tensor(_slot(b, arguments, at, PTR), extents, strides, t, fixed)
 
 
 def _slot(b: Any, arguments: Any, index: int, type_: Any) -> Any:

@@ -32,8 +32,10 @@ def _one(code: Code, op: Op) -> None:
         return
     if op.name not in RULES:
         raise UnsupportedError("U201", f"{op.name} is not supported on the CPU", help="use another backend")
-    RULES[op.name](code, op)
     inner = {v for block in op.blocks for v in free_values(block)}
+    fused = op.args[0] if op.name == "reduce" and not op.attrs["kind"].startswith("arg") else None
+    code.settle_pending([*op.args, *inner], fused)
+    RULES[op.name](code, op)
     code.release(*op.args, *inner)
 
 
@@ -62,6 +64,7 @@ def _enter(code: Code, initial: Sequence[Value]) -> list[Any]:
 def _leave(code: Code, block: Block, carried: Sequence[Any]) -> list[Any]:
     """Bring the yielded values into the carried buffers; gives the scalars (None for tiles)."""
     homes = [c for c in carried if isinstance(c, Buffer)]
+    code.settle_pending(block.yielded)
     out: list[Any] = []
     moves: list[tuple[Buffer, Buffer, Value]] = []
     for value, home in zip(block.yielded, carried, strict=True):

@@ -15,7 +15,8 @@ from tilec.backends.cpu import loops
 from tilec.backends.cpu.floats import convert
 from tilec.backends.cpu.lanes import F32, I32, Lanes, element_constant, is_small
 from tilec.backends.cpu.rules import emits
-from tilec.backends.cpu.tiles import At, Code, Coord, Lazy, tile_type
+from tilec.backends.cpu.tiles import Code, Lazy, tile_type
+from tilec.backends.cpu.views import At, Coord
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Op, Value
 from tilec.ir.ops import attr

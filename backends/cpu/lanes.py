@@ -21,6 +21,7 @@ from tilec.ir.types import DType
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 PTR = ir.PointerType()
+VOID = ir.VoidType()
 
 _FLOATS: dict[str, Any] = {
     "float16": F16, "bfloat16": I16, "float32": F32, "float64": F64,

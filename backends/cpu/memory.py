@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 
 from tilec.backends.cpu import loops
+from tilec.backends.cpu.access import from_memory, load, masked_store, store, to_memory
 from tilec.backends.cpu.arith import apply
 from tilec.backends.cpu.lanes import I64, Lanes, element_constant, storage
 from tilec.backends.cpu.rules import emits
-from tilec.backends.cpu.tiles import (
-    At,
-    Code,
-    Coord,
-    Lazy,
-    Tensor,
-    from_memory,
-    load,
-    store,
-    tile_type,
-    to_memory,
-)  # fmt: skip
+from tilec.backends.cpu.tiles import Code, tile_type
+from tilec.backends.cpu.views import At, Box, Coord, Tensor, View, box, corner, covered, place, read
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Op, Value
 from tilec.ir.ops import attr
 from tilec.ir.types import DType, TileType
-
-
-@dataclass(frozen=True)
-class Box:
-    """The part of a tile inside a tensor: where it starts, and local bounds per axis."""
-
-    starts: tuple[Any, ...]
-    bounds: tuple[tuple[Any, Any], ...]
-    inside: Any
 
 
 def to_index(code: Code, value: Value) -> Any:
@@ -53,44 +34,8 @@ def _widened(e: Lanes, number: Any, dtype: DType) -> Any:
     return e.b.select(beyond, e.const(I64, 2**63 - 1), number)
 
 
-def box(code: Code, tensor: Tensor, offsets: Sequence[Value], shape: tuple[int, ...]) -> Box:
-    """Clamp a tile to a tensor."""
-    b, starts, bounds = code.b, [], []
-    inside: Any = ir.Constant(ir.IntType(1), True)
-    for extent, offset, n in zip(tensor.extents, offsets, shape, strict=True):
-        start = to_index(code, offset)
-        # Where start + n or low - start wraps, high is low: nothing is inside.
-        low = _larger(b, start, I64(0))
-        high = _larger(b, _smaller(b, b.add(start, I64(n)), extent), low)
-        local = (b.sub(low, start), b.sub(high, start))
-        whole = b.icmp_signed("==", b.sub(high, low), I64(n))
-        inside = b.and_(inside, whole)
-        starts.append(start)
-        bounds.append(local)
-    return Box(tuple(starts), tuple(bounds), inside)
-
-
-def _smaller(b: Any, x: Any, y: Any) -> Any:
-    return b.select(b.icmp_signed("<", x, y), x, y)
-
-
-def _larger(b: Any, x: Any, y: Any) -> Any:
-    return b.select(b.icmp_signed(">", x, y), x, y)
-
-
-def place(code: Code, tensor: Tensor, indices: Sequence[Any]) -> Any:
-    """The address of an element."""
-    offset: Any = 0
-    for index, stride in zip(indices, tensor.strides, strict=True):
-        offset = loops.add(code.b, offset, loops.mul(code.b, index, stride))
-    return code.b.gep(tensor.pointer, [loops.i64(offset)], source_etype=storage(tensor.type.dtype))
-
-
-def _corner(code: Code, tensor: Tensor, part: Box, at: At) -> tuple[Any, Any]:
-    """The address under a tile position, and the tensor's stride along the lanes."""
-    indices = [loops.add(code.b, s, c.base) for s, c in zip(part.starts, at, strict=True)]
-    steps = [s for s, c in zip(tensor.strides, at, strict=True) if c.lane]
-    return place(code, tensor, indices), steps[0] if steps else 0
+def _box(code: Code, tensor: Tensor, offsets: Sequence[Value], shape: tuple[int, ...]) -> Box:
+    return box(code.b, tensor, [to_index(code, o) for o in offsets], shape)
 
 
 def _axis(tensor: Tensor, shape: tuple[int, ...]) -> int | None:
@@ -136,30 +81,70 @@ def _part(code: Code, tensor: Tensor, bounds: Sequence[tuple[Any, Any]], body: C
 @emits("load")
 def _load(code: Code, op: Op) -> None:
     tensor, type_ = code.env[op.args[0]], tile_type(op.result)
-    e = Lanes(code.b, 1, code.target)
     if type_.shape == ():
+        e = Lanes(code.b, 1, code.target)
         code.env[op.result] = from_memory(e, load(e, tensor.pointer, storage(type_.dtype), 1), type_)
         return
-    buffer, part = code.memory.allocate(type_), box(code, tensor, op.args[1:], type_.shape)
+    view = View(tensor, _box(code, tensor, op.args[1:], type_.shape), type_, attr(op, "pad"))
+    straight = _straight(tensor, type_.shape)
+    if tensor.fixed and (straight or _only_multiplied(code, op.result)):
+        code.env[op.result] = view
+        return
+    buffer = code.memory.allocate(type_)
+    (_copy_rows if straight else _copy_across)(code, view, buffer)
+    code.bind(op.result, buffer)
+
+
+def _straight(tensor: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether vectors along the tile's last long axis are consecutive in memory."""
+    long = [d for d, n in enumerate(shape) if n > 1]
+    return not long or _axis(tensor, shape) == long[-1]
+
+
+def _only_multiplied(code: Code, value: Value) -> bool:
+    """Whether a tile, or a permutation or cast of it, is used by products only (not to add to)."""
+    return all(
+        (user.name == "dot" and value not in user.args[2:])
+        or (user.name in ("permute", "cast", "reshape") and _only_multiplied(code, user.result))
+        for user in code.users.get(value, ())
+    )
+
+
+def _copy_rows(code: Code, view: View, buffer: Buffer) -> None:
+    """A tile from memory into a buffer, in vectors."""
 
     def copy(at: At, lanes: int) -> None:
-        wide = Lanes(code.b, lanes, code.target)
-        source, step = _corner(code, tensor, part, at)
+        e = Lanes(code.b, lanes, code.target)
+        code.write(buffer, view.type, at, e, read(e, view, at, view in code.inside, code.pointer))
+
+    def run(_: bool) -> tuple[()]:
+        code.over(view.type.shape, copy, view.type.dtype.bytes)
+        return ()
+
+    code.versions_of([view], run)
+
+
+def _copy_across(code: Code, view: View, buffer: Buffer) -> None:
+    """A tile whose vectors in memory are not those of the buffer, in the order of memory."""
+    tensor, type_, part = view.tensor, view.type, view.part
+
+    def copy(at: At, lanes: int) -> None:
+        e = Lanes(code.b, lanes, code.target)
+        source, step = corner(code.b, tensor, part, at)
         target, pitch = code.address(buffer, type_, at)
-        store(wide, target, load(wide, source, storage(type_.dtype), step), pitch)
+        store(e, target, load(e, source, storage(type_.dtype), step), pitch)
 
     def whole() -> tuple[()]:
         _whole(code, tensor, type_.shape, copy)
         return ()
 
     def ragged() -> tuple[()]:
-        pad = element_constant(type_.dtype, attr(op, "pad"))
+        pad = element_constant(type_.dtype, view.pad)
         code.over(type_.shape, lambda at, n: _pad(code, buffer, type_, at, n, pad), type_.dtype.bytes)
         _part(code, tensor, part.bounds, lambda at: copy(at, 1))
         return ()
 
     loops.branch(code.b, part.inside, whole, ragged)
-    code.bind(op.result, buffer)
 
 
 def _pad(code: Code, buffer: Buffer, type_: TileType, at: At, lanes: int, pad: Any) -> None:
@@ -175,27 +160,52 @@ def _store(code: Code, op: Op) -> None:
         e = Lanes(code.b, 1, code.target)
         store(e, tensor.pointer, to_memory(e, code.scalar(value), type_), 1)
         return
-    part = box(code, tensor, op.args[2:], type_.shape)
-    long = [d for d, n in enumerate(type_.shape) if n > 1]
-    straight = not long or _axis(tensor, type_.shape) == long[-1]
-    buffer = None if straight and isinstance(code.env[value], Lazy) else code.buffer(value)
-    spare = code.temporary(type_) if buffer is None else buffer
+    part = _box(code, tensor, op.args[2:], type_.shape)
+    if _straight(tensor, type_.shape):
+        _store_rows(code, tensor, part, value)
+    else:
+        _store_across(code, tensor, part, value)
 
-    def put(at: At, lanes: int, source: Buffer | None) -> None:
+
+def _store_rows(code: Code, tensor: Tensor, part: Box, value: Value) -> None:
+    """Compute a tile straight into memory, in vectors; where it is ragged, in masked ones."""
+    type_ = tile_type(value)
+
+    def put(at: At, lanes: int, whole: bool) -> None:
         e = Lanes(code.b, lanes, code.target)
-        found = code.element(value, at, lanes) if source is None else code.read(source, type_, at, e)
-        target, step = _corner(code, tensor, part, at)
-        store(e, target, to_memory(e, found, type_), step)
+        found = to_memory(e, code.element(value, at, lanes), type_)
+        target, step = corner(code.b, tensor, part, at)
+        if whole:
+            store(e, target, found, step)
+        elif lanes > 1:
+            masked_store(e, target, covered(e, part, at), found)
+        else:
+            with code.b.if_then(covered(e, part, at)):
+                store(e, target, found, step)
+
+    def walk(whole: bool) -> tuple[()]:
+        within = None if whole else part.bounds
+        code.over(type_.shape, lambda at, n: put(at, n, whole), type_.dtype.bytes, within)
+        return ()
+
+    code.versions([value], walk, part.inside)
+
+
+def _store_across(code: Code, tensor: Tensor, part: Box, value: Value) -> None:
+    """Store a tile whose vectors in memory are not its own, in the order of memory."""
+    type_, buffer = tile_type(value), code.buffer(value)
+
+    def put(at: At, lanes: int) -> None:
+        e = Lanes(code.b, lanes, code.target)
+        target, step = corner(code.b, tensor, part, at)
+        store(e, target, to_memory(e, code.read(buffer, type_, at, e), type_), step)
 
     def whole() -> tuple[()]:
-        walk = code.over if buffer is None else lambda shape, body: _whole(code, tensor, shape, body)
-        walk(type_.shape, lambda at, lanes: put(at, lanes, buffer))
+        _whole(code, tensor, type_.shape, put)
         return ()
 
     def ragged() -> tuple[()]:
-        if buffer is None:
-            code.fill(spare, value)
-        _part(code, tensor, part.bounds, lambda at: put(at, 1, spare))
+        _part(code, tensor, part.bounds, lambda at: put(at, 1))
         return ()
 
     loops.branch(code.b, part.inside, whole, ragged)
@@ -213,7 +223,7 @@ def _cell(code: Code, tensor: Tensor, indices: Sequence[Value], mask: Value, at:
         number = _widened(e, code.element(index, at, 1), tile_type(index).dtype)
         where.append(number)
         ok = code.b.and_(ok, code.b.icmp_unsigned("<", number, extent))
-    return ok, place(code, tensor, where)
+    return ok, place(code.b, tensor, where)
 
 
 def _fill(code: Code, op: Op, e: Lanes, one: Callable[[At], Any]) -> None:

@@ -10,7 +10,9 @@ from tilec.backends.cpu.arith import apply
 from tilec.backends.cpu.floats import narrow, widen
 from tilec.backends.cpu.lanes import I32, Lanes, element_constant, is_small, register
 from tilec.backends.cpu.rules import emits
-from tilec.backends.cpu.tiles import At, Code, Coord, tile_type
+from tilec.backends.cpu.tiles import Code, tile_type
+from tilec.backends.cpu.views import At, Coord
+from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Op, Value
 from tilec.ir.types import DType, bool_, float32, int32
 
@@ -19,6 +21,8 @@ _COMBINE = {
     "xor_sum": "xor",
 }  # fmt: skip
 Element = Callable[[At, int], Any]
+# Independent chains of a reduction: more than one operation's latency hides.
+CHAINS = 4
 
 
 @emits("reduce")
@@ -27,39 +31,53 @@ def _reduce(code: Code, op: Op) -> None:
     if kind.startswith("arg"):
         buffer = code.buffer(source)
         _store_result(code, op, lambda at, lanes: _position(code, op, buffer, at, lanes))
+    elif source in code.pending:
+        code.settle_with(source, lambda buffer: _store_result(code, op, _folding(code, op, buffer)))
     else:
-        _store_result(code, op, lambda at, lanes: _fold(code, op, at, lanes))
+        _store_result(code, op, _folding(code, op))
 
 
 def _store_result(code: Code, op: Op, element: Element) -> None:
     type_ = tile_type(op.result)
     if type_.shape == ():
-        code.env[op.result] = element((), 1)
+        (code.env[op.result],) = code.versions(op.args, lambda _: (element((), 1),))
         return
     buffer = code.memory.allocate(type_)
 
     def one(at: At, lanes: int) -> None:
         code.write(buffer, type_, at, Lanes(code.b, lanes, code.target), element(at, lanes))
 
-    inner = any(n > 1 for n in tile_type(op.args[0]).shape[op.attrs["axis"] + 1 :])
-    if inner:
-        code.over(type_.shape, one)
-    else:
-        loops.nest(code.b, [(0, n) for n in type_.shape], lambda at: one(tuple(map(Coord, at)), 1))
+    def run(_: bool) -> tuple[()]:
+        if any(n > 1 for n in tile_type(op.args[0]).shape[op.attrs["axis"] + 1 :]):
+            code.over(type_.shape, one)
+        else:
+            loops.nest(code.b, [(0, n) for n in type_.shape], lambda at: one(tuple(map(Coord, at)), 1))
+        return ()
+
+    code.versions(op.args, run)
     code.bind(op.result, buffer)
 
 
-def _fold(code: Code, op: Op, at: At, lanes: int) -> Any:
-    """Reduce at a place of the result, in the accumulation dtype, then round."""
+def _folding(code: Code, op: Op, keep: Buffer | None = None) -> Element:
+    """Reduce at a place of the result, in the accumulation dtype, then round.
+
+    ``keep`` gets the reduced tile itself, which is computed on the way.
+    """
     source, dtype = op.args[0], tile_type(op.result).dtype
     wide = float32 if is_small(dtype) else dtype
     name = _COMBINE[op.attrs["kind"]]
 
     def element(place: At, n: int) -> Any:
-        return widen(Lanes(code.b, n, code.target), code.element(source, place, n), dtype)
+        e, found = Lanes(code.b, n, code.target), code.element(source, place, n)
+        if keep is not None:
+            code.write(keep, tile_type(source), place, e, found)
+        return widen(e, found, dtype)
 
-    found = along(code, source, op.attrs["axis"], at, lanes, (name, wide), element)
-    return narrow(Lanes(code.b, lanes, code.target), found, dtype)
+    def fold(at: At, lanes: int) -> Any:
+        found = along(code, source, op.attrs["axis"], at, lanes, (name, wide), element)
+        return narrow(Lanes(code.b, lanes, code.target), found, dtype)
+
+    return fold
 
 
 def along(
@@ -76,11 +94,19 @@ def along(
         e = Lanes(code.b, max(n, lanes), code.target)
 
         def step(i: Any, carried: list[Any]) -> list[Any]:
-            place = (*at[:axis], Coord(i, n > 1), *at[axis:])
-            return [combine(e, carried[0], element(place, e.lanes))]
+            places = [
+                (*at[:axis], Coord(loops.add(code.b, i, k * n), n > 1), *at[axis:])
+                for k in range(len(carried))
+            ]
+            return [combine(e, c, element(p, e.lanes)) for c, p in zip(carried, places, strict=True)]
 
         first = e.splat_constant(_identity(name, wide))
-        return loops.loop(code.b, start, stop, n, [first], step)[0]
+        chains = CHAINS if stop - start >= 2 * CHAINS * n else 1
+        middle = start + (stop - start) // (chains * n) * chains * n
+        sums = loops.loop(code.b, start, middle, chains * n, [first] * chains, step)
+        while len(sums) > 1:
+            sums = [combine(e, *pair) for pair in zip(sums[::2], sums[1::2], strict=True)]
+        return loops.loop(code.b, middle, stop, n, sums, step)[0] if middle < stop else sums[0]
 
     if lanes > 1:
         return run(1, 0, extent)

@@ -7,20 +7,21 @@ that buffers are reused and overwritten in place once nobody needs them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from llvmlite import ir
-
-from tilec.backends.cpu import loops
-from tilec.backends.cpu.lanes import I8, I32, Lanes, storage
-from tilec.backends.cpu.loops import Index
+from tilec.backends.cpu import loops, views
+from tilec.backends.cpu.access import from_memory, load, store, to_memory
+from tilec.backends.cpu.lanes import I8, Lanes, storage
+from tilec.backends.cpu.loops import Index, Values
 from tilec.backends.cpu.target import CpuTarget
+from tilec.backends.cpu.views import At, Coord, View
 from tilec.backends.cpu.workspace import Buffer, Workspace
 from tilec.ir.core import Block, Op, Value, free_values, walk
-from tilec.ir.types import TensorType, TileType
+from tilec.ir.core import uses as uses_of
+from tilec.ir.types import TileType
 
 # A gather that is masked off reads here; never written.
 DUMMY_BYTES = 64
@@ -29,31 +30,10 @@ CHEAP = 4
 
 
 @dataclass(frozen=True)
-class Coord:
-    """A position along one axis: a scalar, or the first of consecutive lanes."""
-
-    base: Index
-    lane: bool = False
-
-
-At = tuple[Coord, ...]
-
-
-@dataclass(frozen=True)
 class Lazy:
     """A tile that is computed where it is consumed."""
 
     op: Op
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor argument; strides in elements, 1 (known) along the contiguous axis."""
-
-    pointer: Any
-    extents: tuple[Any, ...]
-    strides: tuple[Index, ...]
-    type: TensorType
 
 
 class Taken:
@@ -86,6 +66,9 @@ class Code:
         self.temporaries: list[Buffer] = []
         self.grid: tuple[Any, ...] = ()
         self.program: tuple[Any, ...] = ()
+        self.users = uses_of(body)
+        self.inside: frozenset[View] = frozenset()
+        self.pending: set[Value] = set()
         self.captured = {v for op in walk(body) for inner in op.blocks for v in free_values(inner)}
 
     @contextmanager
@@ -155,6 +138,8 @@ class Code:
         found = self.env[value]
         if isinstance(found, Lazy):
             return POINTWISE[found.op.name].emit(self, found.op, at, e)
+        if isinstance(found, View):
+            return views.read(e, found, at, found in self.inside, self.pointer)
         if isinstance(found, Buffer):
             return self.read(found, tile_type(value), at, e)
         return found
@@ -188,11 +173,18 @@ class Code:
         start = self.base(buffer)
         return self.b.gep(start, [loops.i64(offset)], source_etype=element, inbounds=True), step
 
-    def over(self, shape: tuple[int, ...], body: Callable[[At, int], None], bytes_: int = 4) -> None:
-        """Loops over a tile, with vectors of lanes along the last axis longer than 1."""
+    def over(
+        self, shape: tuple[int, ...], body: Callable[[At, int], None], bytes_: int = 4,
+        within: Sequence[tuple[Index, Index]] | None = None, lane_axis: int | None = None,
+    ) -> None:  # fmt: skip
+        """Loops over a tile, with vectors of lanes along an axis (the last one longer than 1).
+
+        ``within``: bounds of the other axes.
+        """
         long = [d for d, n in enumerate(shape) if n > 1]
-        axis = long[-1] if long else None
-        bounds = [(0, 1 if d == axis else n) for d, n in enumerate(shape)]
+        axis = lane_axis if lane_axis is not None else long[-1] if long else None
+        limits = within or [(0, n) for n in shape]
+        bounds = [(0, 1) if d == axis else limits[d] for d in range(len(shape))]
 
         def inner(at: tuple[Index, ...]) -> None:
             coords = [Coord(i) for i in at]
@@ -208,6 +200,48 @@ class Code:
 
         loops.nest(self.b, bounds, inner)
 
+    def sources(self, value: Value) -> list[Value]:
+        """What the value is lazily computed from, each once and operands first; last itself."""
+        found: dict[Value, None] = {}
+
+        def visit(v: Value) -> None:
+            what = self.env.get(v)
+            for arg in what.op.args if isinstance(what, Lazy) else ():
+                if arg not in found:
+                    visit(arg)
+            found[v] = None
+
+        visit(value)
+        return list(found)
+
+    def versions(
+        self, values: Sequence[Value], emit: Callable[[bool], Values], also: Any = None
+    ) -> list[Any]:
+        """``emit(inside)`` twice: for tiles that lie within their tensors, and with accesses masked.
+
+        ``also``: a further condition of the first version.
+        """
+        found = [self.env.get(s) for v in values for s in self.sources(v)]
+        return self.versions_of([v for v in dict.fromkeys(found) if isinstance(v, View)], emit, also)
+
+    def versions_of(
+        self, read: Sequence[View], emit: Callable[[bool], Values], also: Any = None
+    ) -> list[Any]:
+        """The same for given views."""
+        inside = also
+        for view in read:
+            inside = view.part.inside if inside is None else self.b.and_(inside, view.part.inside)
+        if inside is None:
+            return list(emit(True))
+
+        def fast() -> Values:
+            before, self.inside = self.inside, self.inside | frozenset(read)
+            values = emit(True)
+            self.inside = before
+            return values
+
+        return loops.branch(self.b, inside, fast, lambda: emit(False))
+
     def fill(self, buffer: Buffer, value: Value) -> None:
         """Compute a value into a buffer."""
         type_ = tile_type(value)
@@ -216,7 +250,11 @@ class Code:
             e = Lanes(self.b, lanes, self.target)
             self.write(buffer, type_, at, e, self.element(value, at, lanes))
 
-        self.over(type_.shape, body)
+        def run(_: bool) -> Values:
+            self.over(type_.shape, body)
+            return ()
+
+        self.versions([value], run)
 
     def buffer(self, value: Value) -> Buffer:
         """A buffer to read a tile from."""
@@ -229,11 +267,21 @@ class Code:
             return temporary
         return self._settle(value, found)
 
-    def _settle(self, value: Value, found: Lazy, into: Buffer | None = None) -> Buffer:
+    def _settle(
+        self,
+        value: Value,
+        found: Lazy,
+        into: Buffer | None = None,
+        fill: Callable[[Buffer], None] | None = None,
+    ) -> Buffer:
         """Compute a lazy value of this block for good, in place of an operand if possible."""
         source = self._reusable(value) if into is None else None
         buffer = into or (self.env[source] if source else self.memory.allocate(tile_type(value)))
-        self.fill(buffer, value)
+        if fill is None:
+            self.fill(buffer, value)
+        else:
+            fill(buffer)
+        self.pending.discard(value)
         self.env[value] = buffer
         if source is None:
             buffer.live += 1
@@ -300,7 +348,25 @@ class Code:
         elif op.name == "reshape" and not is_cosmetic(op):
             self._share(op)
         elif (self.uses(value) > 1 or value in self.captured) and self.cost(value) > CHEAP:
+            self._keep(value)
+
+    def _keep(self, value: Value) -> None:
+        """Compute a value that is used again: at once, or in the loops of its first consumer."""
+        if value in self.captured:
             self.buffer(value)
+        else:
+            self.pending.add(value)
+
+    def settle_pending(self, values: Sequence[Value], fused: Value | None = None) -> None:
+        """Compute what is pending and used by an op, but for one that the op computes on its way."""
+        for value in values:
+            for source in self.sources(value):
+                if source in self.pending and source is not fused:
+                    self.buffer(source)
+
+    def settle_with(self, value: Value, fill: Callable[[Buffer], None]) -> None:
+        """Compute a pending value by the loops of ``fill``, which writes its buffer."""
+        self._settle(value, self.env[value], fill=fill)
 
     def _before_repeating(self, op: Op) -> None:
         source = op.args[0]
@@ -311,7 +377,7 @@ class Code:
     def _share(self, op: Op) -> None:
         """A reshape: the same row-major elements in the same buffer."""
         source = op.args[0]
-        if source in self.frames[-1]:
+        if source in self.frames[-1] and not isinstance(self.env[source], View):
             self.bind(op.result, self.buffer(source))
         else:
             self.env[op.result] = self.owned(source)
@@ -321,8 +387,10 @@ class Code:
         """Simple operations to compute one element."""
         found = self.env[value]
         if isinstance(found, Lazy):
+            if value in self.pending:
+                return 1
             return POINTWISE[found.op.name].cost + sum(self.cost(a) for a in found.op.args)
-        return 1 if isinstance(found, Buffer) else 0
+        return 1 if isinstance(found, Buffer | View) else 0
 
 
 def tile_type(value: Value) -> TileType:
@@ -344,44 +412,3 @@ def pitches(shape: tuple[int, ...]) -> list[int]:
         out.append(pitch)
         pitch *= n
     return out[::-1]
-
-
-def from_memory(e: Lanes, value: Any, type_: TileType | TensorType) -> Any:
-    """Storage type to register type."""
-    if type_.dtype.kind == "bool":
-        return e.b.icmp_unsigned("!=", value, e.const(I8, 0))
-    return value
-
-
-def to_memory(e: Lanes, value: Any, type_: TileType | TensorType) -> Any:
-    """Register type to storage type."""
-    return e.b.zext(value, e.vec(I8)) if type_.dtype.kind == "bool" else value
-
-
-def load(e: Lanes, pointer: Any, element: Any, step: Index) -> Any:
-    """Read ``lanes`` elements that lie ``step`` elements apart."""
-    align = _align(element)
-    if e.lanes == 1 or (isinstance(step, int) and step == 1):
-        return e.b.load(pointer, typ=e.vec(element), align=align)
-    out = ir.Constant(e.vec(element), ir.Undefined)
-    for i in range(e.lanes):
-        place = e.b.gep(pointer, [loops.i64(loops.mul(e.b, step, i))], source_etype=element)
-        out = e.b.insert_element(out, e.b.load(place, typ=element, align=align), I32(i))
-    return out
-
-
-def store(e: Lanes, pointer: Any, value: Any, step: Index) -> None:
-    """Write ``lanes`` elements ``step`` elements apart."""
-    element = getattr(value.type, "element", value.type)
-    align = _align(element)
-    if e.lanes == 1 or (isinstance(step, int) and step == 1):
-        e.b.store(value, pointer, align=align)
-        return
-    for i in range(e.lanes):
-        place = e.b.gep(pointer, [loops.i64(loops.mul(e.b, step, i))], source_etype=element)
-        e.b.store(e.b.extract_element(value, I32(i)), place, align=align)
-
-
-def _align(element: Any) -> int:
-    width = {"half": 2, "float": 4, "double": 8}.get(str(element))
-    return width or element.width // 8
