@@ -23,7 +23,9 @@ from tilec.cli_parts import (
     spinner,
     target_option,
 )
+from tilec.cli_report import completion, diff, report
 from tilec.cli_schedule import explain, schedule, verify
+from tilec.explain_error import explain_error
 from tilec.ir.errors import InfeasibleError, SolverUnknownError, TilecError
 
 
@@ -198,5 +200,5 @@ def _accepted(function: Any, keywords: dict[str, Any]) -> dict[str, Any]:
     return keywords
 
 
-for verb in (schedule, verify, explain, emulate):
+for verb in (schedule, verify, explain, report, diff, emulate, explain_error, completion):
     main.add_command(verb)

@@ -90,7 +90,7 @@ class Loops:
         if (self.spec is None) == (self.gallery is None):
             raise click.UsageError("say what: PROBLEM.json, FILE:KERNEL or --gallery NAME")
         if self.spec is None:
-            return [_from_gallery(str(self.gallery))]
+            return [from_gallery(str(self.gallery))]
         if self.spec.endswith(".json"):
             from tilec.passes.schedule.document import load_problem
 
@@ -107,7 +107,7 @@ class Loops:
         return found
 
 
-def _from_gallery(name: str) -> Problem:
+def from_gallery(name: str) -> Problem:
     from tilec.passes.schedule.loops import gallery
 
     if name not in gallery:

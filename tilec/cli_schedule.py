@@ -54,7 +54,7 @@ def schedule(
         _write_proof(problems[0], answers[0], given, proof)
     click.echo(text if format_ == "json" else _plans(problems, answers))
     for problem, answer in zip(problems, answers, strict=True):
-        _judge(problem, answer, loops.give)
+        judge(problem, answer, loops.give)
 
 
 def _documents(problems: list[Problem], answers: list[Answer]) -> Any:
@@ -85,7 +85,7 @@ def _plans(problems: list[Problem], answers: list[Answer]) -> str:
     return "\n\n".join(texts) or NOTHING
 
 
-def _judge(problem: Problem, answer: Answer, give: float) -> None:
+def judge(problem: Problem, answer: Answer, give: float) -> None:
     """Raise if there is no plan, or none that is proven to be within ``give`` of the least interval."""
     if answer.status == "infeasible":
         what = "no interval has a plan"

@@ -66,10 +66,27 @@ class Compiled:
         """Every stage as text: "tile", "aref", "scheduled", then "llvm" or "ptx", "cubin", "sass"."""
         return Asm(self)
 
-    def report(self, path: str | Path) -> None:
-        """The schedule explorer page, which this version does not have."""
-        raise UnsupportedError("U511", "this version of tilec writes no report",
-                               help="read compiled.asm, compiled.schedule and compiled.notes")  # fmt: skip
+    def report(self, path: str | Path | None = None, **ask: Any) -> Path:
+        """Write the schedule explorer page, by default NAME.html here; a path to `.json`: its document.
+
+        ``ask``: fields of `tilec.report.Ask`, as ``trips`` and ``programs`` for a predicted time.
+        """
+        from tilec.report import Ask, of_compiled, page
+
+        target = Path(path or f"{self.kernel.name}.html")
+        made = of_compiled(self, Ask(**ask))
+        text = canonical(made) if target.suffix == ".json" else page([made])
+        target.write_text(text, encoding="utf-8")
+        return target
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own, for notebooks."""
+        from html import escape
+
+        from tilec.report import of_compiled, page
+
+        inner = escape(page([of_compiled(self)]), quote=True)
+        return f'<iframe title="schedule" srcdoc="{inner}" width="100%" height="800"></iframe>'
 
 
 class MissingStageError(TilecValueError, KeyError):

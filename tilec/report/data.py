@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tilec.ir.core import Kernel, Op, walk
-from tilec.passes.schedule.document import problem_data, problem_hash
+from tilec.passes.schedule.document import answer_data, problem_data, problem_hash
+from tilec.passes.schedule.explain import explain
 from tilec.passes.schedule.machines import MACHINES, Machine
 from tilec.passes.schedule.model import Answer, Problem
 from tilec.passes.schedule.sensitivity import sensitivity
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT = "tilec-report/1"
 RLIMIT = 4_000_000
-"""z3's units for one question beside the plan itself, under a second; beyond it the page says "not proven"."""
+"""z3's units for a question beside the plan itself, under a second; beyond it the page says "not proven"."""
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,18 @@ def _loop(
     ]
     places = {v: code.places.of_ops(members) for v, members in code.nodes.items()} if code else {}
     plan = answer.schedule
+    x = explain(problem, answer, core=plan is None, rlimit=ask.rlimit)
+    moved = sensitivity(problem, answer, resolve=ask.again, rlimit=ask.rlimit)
     return {
         "name": problem.name, "loc": problem.loc, "problem": problem_data(problem),
         "hash": problem_hash(problem), "status": answer.status,
+        "answer": answer_data(problem, answer), "headline": x.headline, "why": list(x.why),
         "ops": {o.id: places.get(o.id, []) for o in problem.ops},
         "plans": plans,
         "what_if": [asdict(w) | {"text": w.text} for w in what_if(problem, answer, ask.rlimit)],
         "thresholds": [asdict(t) | {"text": t.text} for t in thresholds(problem, answer, ask.rlimit)],
         "most_slack": list(most_slack(problem, plan.ii, ask.rlimit)) if plan else None,
-        "sensitivity": [asdict(m) for m in sensitivity(problem, answer, resolve=ask.again, rlimit=ask.rlimit)],
+        "sensitivity": [asdict(m) for m in moved],
         "roof": _roof(problem, answer, ask, code),
     }  # fmt: skip
 

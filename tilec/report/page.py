@@ -28,7 +28,8 @@ def page(
         "names": list(names) or [_title(i) for i in items],
         "rows": [list(r) for r in rows],
     }
-    policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; script-src {_hash(script)}; style-src {_hash(css)}"
+    closed = "default-src 'none'; base-uri 'none'; form-action 'none'"
+    policy = f"{closed}; script-src {_hash(script)}; style-src {_hash(css)}"
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(_static("page.html.j2"))
     made: str = template.render(
         title=" and ".join(_title(i) for i in items), policy=policy, css=Markup(css), script=Markup(script),

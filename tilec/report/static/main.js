@@ -2,7 +2,8 @@
 section("why", "Why not faster", (box) => {
   const p = plan();
   if (!p) {
-    box.append("p").attr("class", "head").text(`No plan: ${loop().status}`);
+    box.append("p").attr("class", "head").text(`No plan: ${loop().headline}.`);
+    box.append("ul").attr("class", "why").selectAll("li").data(loop().why).join("li").text((d) => d);
     return true;
   }
   box.append("p").attr("class", "head").text(p.headline[0].toUpperCase() + p.headline.slice(1) + ".");

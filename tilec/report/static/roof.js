@@ -20,16 +20,19 @@ section("roof", "Roofline", (box) => {
   svg.selectAll("circle").data(loop().plans).join("circle").attr("class", (p, i) => `dot ${p.kind}${i === state.plan ? " on" : ""}`)
     .attr("r", (p) => (p.kind === "chosen" ? 7 : 5)).attr("cx", x(intensity)).attr("cy", (p) => y(r.flops / p.ii))
     .append("title").text((p) => `${p.name}: ${d3.format(".0f")(r.flops / p.ii)} operations per cycle`);
-  const now = r.flops / plan().ii;
+  const now = r.flops / plan().ii, rate = (clock) => d3.format(".3r")((now * r.sms * clock) / 1000);
   box.append("p").text(`One iteration: ${cycles(r.flops)} operations, ${cycles(r.bytes)} bytes into its rings. `
-    + `This plan: ${d3.format(".0f")(now)} of ${r.peak} operations per cycle and SM (${d3.format(".0%")(now / r.peak)}), `
-    + `${d3.format(".0f")((now * r.sms * r.clock) / 1000)} TFLOP/s on ${r.sms} SMs at ${r.clock} GHz, in the steady state.`);
+    + `This plan: ${d3.format(".0f")(now)} of ${r.peak} operations per cycle and SM (${d3.format(".0%")(now / r.peak)}) in the steady state. `
+    + `That is a bound of the model: ${rate(r.clock)} TFLOP/s at ${r.clock} GHz on ${r.sms} SMs. `
+    + (r.fitted.length ? `Published kernels reach what the model gives at ${r.fitted[0]} GHz (attention) to ${r.fitted[1]} GHz (GEMM): `
+      + `${rate(r.fitted[0])} to ${rate(r.fitted[1])} TFLOP/s.` : ""));
   box.append("p").attr("class", "soft").text("What several programs read together comes from DRAM once, so the DRAM line is a bound only for tiles that nobody shares.");
-  if (r.launch) drawLaunch(box, r.launch);
+  if (r.launch) drawLaunch(box, r);
 });
 
-function drawLaunch(box, t) {
-  box.append("p").text(`Predicted for ${cycles(t.programs)} programs of ${cycles(t.trips)} iterations: ${t.microseconds} µs in ${t.waves} waves; `
-    + `from ${t.low} to ${t.high} µs if all costs are up to 20 % off. What stands before and after the loop is not counted.`);
-  box.append("p").text(t.measured ? `Measured: ${d3.format(".3f")(t.measured * 1e6)} µs.` : "Not measured.");
+function drawLaunch(box, r) {
+  const t = r.launch;
+  box.append("p").text(`${cycles(t.programs)} programs of ${cycles(t.trips)} iterations, in ${cycles(t.waves)} waves of ${r.sms}: no less than ${t.bound} µs at ${r.clock} GHz`
+    + (t.low ? `, and ${t.low} to ${t.high} µs if it comes as near to the bound as published kernels do. ` : ". ")
+    + "What stands before and after the loop is not counted. " + (t.measured ? `Measured: ${d3.format(".3r")(t.measured * 1e6)} µs.` : "Not measured."));
 }
