@@ -21,7 +21,7 @@ EXITS = {"I": INFEASIBLE, "N": UNPROVEN}
 
 @dataclass(frozen=True)
 class Code:
-    """A code of an error or of a report of the emulator. ``example`` is Markdown, empty where there is none."""
+    """A code of an error or of a report of the emulator. ``example`` is Markdown, often empty."""
 
     code: str
     kind: str

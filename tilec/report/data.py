@@ -5,6 +5,7 @@ Its form is `schema.REPORT_SCHEMA`. The same kernel gives the same bytes: no tim
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,20 +62,26 @@ def of_compiled(compiled: Compiled, ask: Ask = Ask()) -> dict[str, Any]:
     machine = MACHINES.get(compiled.target)
     parts = zip(stages.problems, stages.answers, stages.nodes, strict=True)
     loops = [_loop(p, a, ask, names, _Code(nodes, places, machine)) for p, a, nodes in parts]
-    return {
+    return _plain({
         "format": FORMAT, "name": compiled.kernel.name, "target": compiled.target,
         "machine": machine.device if machine else compiled.target,
         "files": source.files(compiled.kernel), "texts": texts, "places": list(places.table),
         "loops": loops, "log": list(stages.log), "notes": list(compiled.notes),
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def of_problem(problem: Problem, answer: Answer, ask: Ask = Ask()) -> dict[str, Any]:
     """The report of a loop without a kernel: of the gallery, or of another compiler."""
-    return {
+    return _plain({
         "format": FORMAT, "name": problem.name, "target": "", "machine": problem.limits.name, "files": [],
         "texts": [], "places": [], "loops": [_loop(problem, answer, ask)], "log": [], "notes": [],
-    }  # fmt: skip
+    })  # fmt: skip
+
+
+def _plain(data: Any) -> dict[str, Any]:
+    """The same as JSON gives it back: lists instead of tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(data))
+    return plain
 
 
 def _group_names(scheduled: Kernel) -> tuple[str, ...]:

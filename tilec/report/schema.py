@@ -64,7 +64,8 @@ PLAN = full(
 )  # fmt: skip
 WHAT_IF = full(what=TEXT, value=FREE, before=maybe(FREE), ii=maybe(FREE), bound=FREE, status=TEXT, text=TEXT)
 THRESHOLD = full(
-    what=TEXT, unit=TEXT, now=FREE, needs=maybe(FREE), more=maybe(FREE), then=maybe(FREE), proven=FLAG, text=TEXT
+    what=TEXT, unit=TEXT, now=FREE, needs=maybe(FREE), more=maybe(FREE), then=maybe(FREE),
+    proven=FLAG, text=TEXT,
 )  # fmt: skip
 MOVED = full(cost=TEXT, factor=NUMBER, fixed=maybe(FREE), solved=maybe(FREE), proven=FLAG)
 LAUNCH = full(
@@ -77,9 +78,9 @@ ROOF = full(
 )  # fmt: skip
 LOOP = full(
     name=TEXT, loc=maybe(TEXT), problem=_inner(PROBLEM_SCHEMA), hash=TEXT, status=TEXT,
-    answer=_inner(ANSWER_SCHEMA), headline=TEXT, why=listed(TEXT), ops=table(listed(whole())), plans=listed(PLAN), what_if=listed(WHAT_IF),
-    thresholds=listed(THRESHOLD), most_slack=maybe({"type": "array"}), sensitivity=listed(MOVED),
-    roof=maybe(ROOF),
+    answer=_inner(ANSWER_SCHEMA), headline=TEXT, why=listed(TEXT), ops=table(listed(whole())),
+    plans=listed(PLAN), what_if=listed(WHAT_IF), thresholds=listed(THRESHOLD),
+    most_slack=maybe({"type": "array"}), sensitivity=listed(MOVED), roof=maybe(ROOF),
 )  # fmt: skip
 REPORT_SCHEMA: Schema = {
     "$schema": DRAFT, "title": FORMAT,

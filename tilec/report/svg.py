@@ -36,8 +36,8 @@ def gantt(plan: Mapping[str, Any], iterations: int | None = None) -> str:
         body += [line for b in drawn for line in _bar(b, drawn, y, scale)]
         y += height + 6
     body += _phases(plan, count, scale, y)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDE} {y + 14}" font-family="sans-serif" font-size="11">'
-    return "\n".join([head, *body, "</svg>"]) + "\n"
+    size = f'viewBox="0 0 {WIDE} {y + 14}" font-family="sans-serif" font-size="11"'
+    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size}>', *body, "</svg>"]) + "\n"
 
 
 def _stacked(bars: list[list[Any]], ii: int, count: int) -> Iterator[Drawn]:
@@ -85,7 +85,8 @@ def _phases(plan: Mapping[str, Any], count: int, scale: float, bottom: int) -> I
     for cycle, name in ((0, "prologue"), (steady, "steady state"), (count * plan["ii"], "epilogue")):
         if cycle or steady:
             x = LEFT + cycle * scale
-            yield f'<line x1="{x:.1f}" y1="24" x2="{x:.1f}" y2="{bottom}" stroke="#515963" stroke-dasharray="4 3"/>'
+            ends = f'x1="{x:.1f}" y1="24" x2="{x:.1f}" y2="{bottom}"'
+            yield f'<line {ends} stroke="#515963" stroke-dasharray="4 3"/>'
             yield _text(x + 3, bottom + 8, name)
 
 

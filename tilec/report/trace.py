@@ -18,7 +18,10 @@ PLAN = 1_000_000  # a process number that no CTA of an emulator run has
 
 
 def trace(plan: Mapping[str, Any], iterations: int, warps: Sequence[int] = (), run: str = "") -> str:
-    """The trace of some iterations of a plan; ``warps`` of each group; ``run`` is a trace to lie beside it."""
+    """The trace of some iterations of a plan.
+
+    ``warps``: how many each group has. ``run``: the text of a trace to lie beside the plan.
+    """
     events = [*_events_of(run), *_names(plan, warps), *_slices(plan, iterations)]
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}, separators=(",", ":"))
 
