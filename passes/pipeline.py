@@ -9,6 +9,7 @@ from tilec.ir.core import Kernel, Op, frozen, walk
 from tilec.ir.errors import TilecTypeError, TilecValueError
 from tilec.ir.forms import verify
 from tilec.passes.allocate import scratch_sizes
+from tilec.passes.bounds import join_bounds
 from tilec.passes.canonicalize import canonicalize
 from tilec.passes.copy_rules import cp_async
 from tilec.passes.layouts import assign_layouts
@@ -64,7 +65,7 @@ def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) 
     check_options(options)
     row = TARGETS.get(target)
     machine = row.machine if row is not None else None
-    tile = _verified(canonicalize(_verified(kernel)))
+    tile = _verified(canonicalize(join_bounds(canonicalize(_verified(kernel)))))
     log = [f"canonicalize: {_ops(kernel)} ops -> {_ops(tile)}"]
     if row is not None and row.products == "mma.sync":
         return _ahead(tile, row, options, tuple(log))
