@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from tilec.backends.artifact import Artifact, Param
 from tilec.backends.ptx import arith, casts, control, dot, maths, memory, reduce, shapes
+from tilec.backends.ptx.ampere import Ampere
 from tilec.backends.ptx.context import Emitter, Fragment, Group, Rule, Tensor, register_type
 from tilec.backends.ptx.exchange import memory_type
 from tilec.backends.ptx.hopper import Hopper
@@ -15,7 +17,9 @@ from tilec.ir.layout import scalar
 from tilec.ir.ptx.builder import Builder
 from tilec.ir.ptx.module import Addr, Int, Reg
 from tilec.ir.types import TensorType, TileType
+from tilec.passes.allocate import SmemPlan
 from tilec.passes.layouts import assign_layouts
+from tilec.passes.targets import TARGETS
 
 RULES: Mapping[str, Rule] = {
     **arith.RULES, **maths.RULES, **casts.RULES, **shapes.RULES, **reduce.RULES, **memory.RULES,
@@ -30,22 +34,37 @@ def compile_kernel(kernel: Kernel, target: str = "sm_90a") -> Artifact:
     The entry's parameters are, for each argument of the kernel in order, the value of a
     scalar, or of a tensor its pointer, all extents and all strides; tensor maps follow.
     """
-    return emit_kernel(Hopper(assign_layouts(kernel), RULES), target)
+    row, placed = TARGETS[target], assign_layouts(kernel)
+    if row.products == "wgmma":
+        return emit_kernel(Hopper(placed, RULES), target)
+    return emit_kernel(Ampere(placed, RULES, row.smem), target)
 
 
-def emit_kernel(hopper: Hopper, target: str) -> Artifact:
+class Machine(Protocol):
+    """What a family of targets adds: rules for a kernel with layouts, and its plan of shared memory."""
+
+    kernel: Kernel
+    plan: SmemPlan
+
+    @property
+    def rules(self) -> Mapping[str, Rule]: ...
+    def begin(self, e: Emitter) -> None: ...
+    def end(self, e: Emitter) -> None: ...
+
+
+def emit_kernel(machine: Machine, target: str) -> Artifact:
     """Emit a kernel with layouts by its rules, within its shared memory plan."""
-    kernel, plan = hopper.kernel, hopper.plan
+    kernel, plan = machine.kernel, machine.plan
     group = Group("main", 0, _warps(kernel), 0)
     builder = Builder(kernel.name, target)
-    e = Emitter(kernel, builder, hopper.rules, plan, group)
+    e = Emitter(kernel, builder, machine.rules, plan, group)
     params = [p for i, value in enumerate(kernel.params) for p in _bind_param(e, value, i)]
     builder.directive("reqntid", group.threads, 1, 1)
     if plan.total:
         builder.shared("smem", -1, align=1024)
-    hopper.begin(e)
+    machine.begin(e)
     e.run_block(kernel.body)
-    hopper.end(e)
+    machine.end(e)
     e.emit("ret")
     params += [Param("tensor_map", m.arg, map=m) for m in e.maps]
     return Artifact(target, builder.text(), kernel.name, tuple(params), group.threads, plan.total)

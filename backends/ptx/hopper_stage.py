@@ -64,14 +64,14 @@ class Addresses:
         for source, bases in ((self.e.lane, self.layout.lane), (self.e.warp, self.layout.warp)):
             for run in runs([weight(self.place, b) for b in bases]):
                 total = self._plus(total, source(), run)
-        return self._swizzle(total) if self.split else total
+        return self.swizzle(total) if self.split else total
 
     def _plus(self, total: Reg, source: Reg, run: tuple[int, int, int]) -> Reg:
         first, n, start = run
         part = self.e.make("b32", "bfe.u32", source, first, n)
         return self.e.make("b32", "mad.lo.s32", part, start, total)
 
-    def _swizzle(self, linear: Reg) -> Reg:
+    def swizzle(self, linear: Reg) -> Reg:
         bits = BITS[self.place.tile.swizzle]
         if not bits:
             return linear
@@ -83,7 +83,7 @@ class Addresses:
         linear = weight(self.place, coords)
         if not self.split:
             full = self.e.make("b32", "add.s32", self.thread, linear)
-            return Addr(self.e.make("b32", "add.s32", self._swizzle(full), self.place.base))
+            return Addr(self.e.make("b32", "add.s32", self.swizzle(full), self.place.base))
         low = swizzled(linear & LOW, self.place.tile.swizzle)
         key = ("staged", self.thread, self.place.base, low)
         return Addr(self.e.cached(key, lambda: self._base(low)), linear & ~LOW)

@@ -77,12 +77,12 @@ class Window:
 
     def _test(self, axis: int, c: int) -> Reg:
         if (axis, c) not in self._tests:
-            at, span = self._bound(axis)
+            at, span = self.bound(axis)
             moved = self.e.make("b32", "add.s32", at, Int(c)) if c else at
             self._tests[axis, c] = self.e.make("pred", "setp.lt.u32", moved, span)
         return self._tests[axis, c]
 
-    def _bound(self, axis: int) -> tuple[Reg, Reg]:
+    def bound(self, axis: int) -> tuple[Reg, Reg]:
         """(thread's coordinate - first coordinate inside, number of coordinates inside)."""
         if axis not in self._bounds:
             e, offset = self.e, self.offsets[axis]

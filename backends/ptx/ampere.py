@@ -1,0 +1,146 @@
+"""What targets with cp.async and mma.sync add to the rules of the PTX backend.
+
+`Ampere` decides everything before emission (tiles of rings, shared memory, waits and barriers)
+and gives the table of rules; rules for ops that also have a plain form fall back to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tilec.backends.ptx.ampere_copy import Copies, Pending, pending
+from tilec.backends.ptx.ampere_dot import Products, mn_and_k, product_shape, staging
+from tilec.backends.ptx.ampere_mma import Matrices, Shared
+from tilec.backends.ptx.ampere_ring import Ring, Slot, SlotView, get, open_ring
+from tilec.backends.ptx.ampere_sync import plan_sync
+from tilec.backends.ptx.context import Emitter, Rule, no_op
+from tilec.backends.ptx.hopper_smem import SmemTile, smem_tile, tile_bytes
+from tilec.backends.ptx.hopper_stage import Place, read
+from tilec.backends.ptx.hopper_views import uses_of, view_step
+from tilec.ir.core import Kernel, Op, Value, definitions, uses, walk
+from tilec.ir.errors import UnsupportedError
+from tilec.ir.ops import attr
+from tilec.ir.types import TensorType, TileType
+from tilec.passes.allocate import allocate
+
+
+class Ampere:
+    """Plans and rules for one SCHEDULED kernel of one group with layouts.
+
+    ``smem``: bytes of shared memory that the target gives one program.
+    """
+
+    def __init__(self, kernel: Kernel, rules: Mapping[str, Rule], smem: int) -> None:
+        self.kernel, self.base = kernel, rules
+        self.uses, self.defs = uses(kernel.body), definitions(kernel.body)
+        self.puts = {op.args[0]: op for op in reversed(list(walk(kernel.body))) if op.name == "aref.put"}
+        self.tiles = {ring: self._tiles(put) for ring, put in self.puts.items()}
+        self.sync = plan_sync(kernel)
+        self.plan = allocate(kernel, staging(kernel), tile_bytes=tile_bytes, limit=smem)
+        self.products = Products(kernel, rules["dot"])
+        self.rings: dict[Value, Ring] = {}
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """All rules: the plain ones, with ours in front."""
+        own: dict[str, Rule] = {
+            "aref.new": no_op,
+            "aref.put": self._put,
+            "aref.get": lambda e, op: get(e, op, self.rings[op.args[0]], self.sync),
+            "aref.release": no_op,
+            "dot": self.products.rule,
+            "load": self._load,
+            "reshape": self._view,
+            "permute": self._view,
+            "convert_layout": self._convert,
+        }
+        return {**self.base, **own}
+
+    def begin(self, e: Emitter) -> None:
+        """At the entry: the sides of rings, and what loops would compute again and again."""
+        if self.plan.total:
+            e.smem()
+        for ring, tiles in self.tiles.items():
+            self.rings[ring] = open_ring(e, tiles, self.plan.rings[ring])
+            for copies in self._copies(e, self.puts[ring]):
+                copies.prepare()
+        for op in walk(self.kernel.body):
+            if op.name == "aref.get":
+                self._prepare_readers(e, op)
+
+    def end(self, e: Emitter) -> None:
+        """Nothing runs on at the end: all copies were waited for."""
+
+    def _prepare_readers(self, e: Emitter, get: Op) -> None:
+        """The addresses of ldmatrix in the tiles of a slot."""
+        for result, tile in zip(get.results, self.tiles[get.args[0]], strict=True):
+            for use in uses_of(result, self.kernel.body):
+                if use.op.name == "dot" and attr(use.op, "warps"):
+                    size, dims = product_shape(use.op), mn_and_k(use.dims, use.index)
+                    shared = Shared(tile, Slot(0, None), dims)
+                    Matrices(e, shared, use.index == 0, size).prepare(size, 32 // tile.es)
+
+    def _tiles(self, put: Op) -> tuple[SmemTile, ...]:
+        """The layouts of a slot's tiles: contiguous where the tensors are."""
+        found = []
+        for value in put.args[1:]:
+            tensor, tile = self.defs[value].args[0].type, value.type
+            assert isinstance(tensor, TensorType) and isinstance(tile, TileType)
+            assert tensor.contiguous is not None
+            found.append(smem_tile(tile, tensor.contiguous))
+        return tuple(found)
+
+    def _copies(self, e: Emitter, put: Op) -> list[Copies]:
+        loads = [self.defs[value] for value in put.args[1:]]
+        return [
+            Copies(e, e.tensor(load.args[0]), tile, tile.shape)
+            for load, tile in zip(loads, self.tiles[put.args[0]], strict=True)
+        ]
+
+    # Rules.
+
+    def _put(self, e: Emitter, op: Op) -> None:
+        """Copy the tiles into the next slot, as one commit group."""
+        if op in self.sync.barriers:
+            e.sync()
+        ring = self.rings[op.args[0]]
+        slots = ring.slots(e, ring.put)
+        for value, copies, slot in zip(op.args[1:], self._copies(e, op), slots, strict=True):
+            load = e.env[value]
+            assert isinstance(load, Pending)
+            copies.run(load, slot)
+        e.emit("cp.async.commit_group")
+
+    def _load(self, e: Emitter, op: Op) -> None:
+        found = self.uses.get(op.result, [])
+        if found and all(u.name == "aref.put" for u in found):
+            e.bind(op.result, pending(e, op))
+        else:
+            self.base["load"](e, op)
+
+    def _view(self, e: Emitter, op: Op) -> None:
+        """reshape and permute of shared memory are views."""
+        view = e.env.get(op.args[0])
+        if not isinstance(view, SlotView):
+            self.base[op.name](e, op)
+            return
+        dims, t = view_step(op, view.dims), op.result.type
+        if dims is None or not isinstance(t, TileType):
+            raise UnsupportedError(
+                "U506",
+                f"{op.name} of a tile in shared memory from {view.shape} to {t}",
+                help="only axes of extent 1 may come and go there; load the tile in its final shape",
+            )
+        e.bind(op.result, replace(view, dims=dims, shape=t.shape))
+
+    def _convert(self, e: Emitter, op: Op) -> None:
+        """From shared memory: load the tile into registers."""
+        view = e.env.get(op.args[0])
+        if not isinstance(view, SlotView):
+            self.base["convert_layout"](e, op)
+            return
+        assert isinstance(op.result.type, TileType)
+        fragment = e.fresh(op.result.type)
+        read(e, fragment, Place(view.tile, view.base(e), view.dims))
+        e.bind(op.result, fragment)
