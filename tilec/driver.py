@@ -21,12 +21,13 @@ from tilec.ir.core import Kernel
 from tilec.ir.errors import TilecValueError, UnsupportedError
 from tilec.ir.text import print_kernel
 from tilec.passes import Options, Stages, lower
+from tilec.passes.targets import TARGETS as GPUS
 from tilec.runtime.cache import Cache, key_of, source_digest
 from tilec.runtime.config import config
 
 __all__ = ["TARGETS", "Asm", "Compiled", "Options", "compile", "default_cache", "parse_target"]
 
-TARGETS = ("cpu", "sm_90a")
+TARGETS = ("cpu", *GPUS)
 # Makers of code: another release may make other code from the same kernel.
 _MAKERS = ("llvmlite", "z3-solver", "numpy", "ml_dtypes")
 
@@ -74,10 +75,10 @@ def _emit(stages: Stages, target: str) -> Artifact | CpuProgram:
 
 
 def parse_target(target: str) -> str:
-    """The canonical name of a target; "cuda:90:32" and "sm_90" mean "sm_90a"."""
+    """The canonical name of a target; "cuda:90:32" and "sm_90" mean "sm_90a", "sm_120" means "sm_120a"."""
     triton = re.fullmatch(r"cuda:(\d+)(:32)?", target)
     name = f"sm_{triton[1]}" if triton else target
-    name = f"{name}a" if name == "sm_90" else name
+    name = f"{name}a" if f"{name}a" in TARGETS else name
     if name in TARGETS:
         return name
     have = f"this version compiles for {', '.join(TARGETS)}"

@@ -36,14 +36,22 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("cpu", "cpu"), ("sm_90a", "sm_90a"), ("sm_90", "sm_90a"), ("cuda:90:32", "sm_90a")],
+    [
+        ("cpu", "cpu"),
+        ("sm_90a", "sm_90a"),
+        ("sm_90", "sm_90a"),
+        ("cuda:90:32", "sm_90a"),
+        ("sm_80", "sm_80"),
+        ("cuda:86", "sm_86"),
+        ("sm_120", "sm_120a"),
+    ],
 )
 def test_targets_have_one_name(given: str, expected: str) -> None:
     assert driver.parse_target(given) == expected
 
 
 def test_other_targets_are_refused_with_what_exists() -> None:
-    for target in ("sm_80", "sm_100a", "cuda:80:32"):
+    for target in ("sm_75", "sm_100a", "cuda:100:32"):
         with pytest.raises(UnsupportedError, match="sm_90a"):
             driver.parse_target(target)
     with pytest.raises(TilecValueError, match="gfx"):
