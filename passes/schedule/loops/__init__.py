@@ -37,6 +37,8 @@ gallery: dict[str, Callable[[], Problem]] = {
     "fa3-d64": lambda: fa3_forward(d=64),
     "fa3-d256": lambda: fa3_forward(n=80, d=256),
     "fa3-causal": lambda: fa3_forward(causal=True),
+    "fa3-d64-causal": lambda: fa3_forward(d=64, causal=True),
+    "fa3-d256-causal": lambda: fa3_forward(n=80, d=256, causal=True),
     "fa3-1tile": lambda: fa3_forward(subtiles=1),
     "fa4-alias": fa4_forward,
     "fa4-free": lambda: fa4_forward(layout="free"),
