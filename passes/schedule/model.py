@@ -41,8 +41,9 @@ class Op:
     issue slot for asynchronous ops. ``regs``: 32-bit registers per thread that its result
     holds while it lives. ``pinned``: registers that its group holds for the whole loop (an
     accumulator). ``min_warps``: the least warps of its group. ``stream``: of variable
-    latency (TMA); it runs in group 0. ``predicate``: a name "p", or "!p"; ops of opposite
-    predicates never both run, so they may hold a unit at once. ``loc``: "file:line".
+    latency (TMA); it runs in group 0. ``predicate``: a name "p", or "!p", that keeps its value
+    while iterations overlap: of opposite ones one arm runs, so both may hold a unit at once.
+    ``loc``: "file:line".
     """
 
     id: str
