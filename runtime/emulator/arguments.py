@@ -22,11 +22,15 @@ _ELEMENTS = {
 }  # fmt: skip
 
 
+_PACKED = {"16U4": 4, "16U6": 6}
+
+
 @dataclass(frozen=True)
 class Map:
     """A tensor map (CUtensorMap) of an array, as an argument. ``box`` has a side for each axis of the
-    array, in its order; ``swizzle`` is none, 32B, 64B or 128B; ``element`` a name after
-    CU_TENSOR_MAP_DATA_TYPE_ (default: by the array's dtype; 8-bit floats are UINT8); with ``nan``
+    array, in its order; ``swizzle`` is one of ``tensormap.SWIZZLES``; ``element`` a name after
+    CU_TENSOR_MAP_DATA_TYPE_ (default: by the array's dtype; 8-bit floats are UINT8; elements of 4
+    and 6 bits are packed in an array of bytes, and the box counts elements); with ``nan``
     elements outside the array are NaN instead of 0; ``steps`` are traversal strides."""
 
     array: Array
@@ -45,10 +49,12 @@ class Map:
             raise TilecValueError("V422", "a tensor map needs 1 to 5 axes, the last one contiguous")
         name = self.element or _ELEMENTS.get(a.dtype.name, f"UINT{8 * a.itemsize}")
         code = tensormap.element_code(name)
-        if tensormap.ELEMENTS[code][1] != a.itemsize:
+        bits = _PACKED.get(name[:4], 8 * tensormap.ELEMENTS[code][1])
+        if max(bits, 8) != 8 * a.itemsize:
             raise TilecValueError("V422", f"elements of type {name} in an array of {a.dtype}")
+        dims = (8 * a.itemsize * a.shape[-1] // bits, *a.shape[-2::-1])
         return tensormap.encode(tensormap.TensorMap(
-            base, a.shape[::-1], a.strides[-2::-1], tuple(self.box[::-1]), code,
+            base, dims, a.strides[-2::-1], tuple(self.box[::-1]), code,
             tensormap.SWIZZLES.index(self.swizzle), tuple(self.steps[::-1]), int(self.nan),
         ))  # fmt: skip
 

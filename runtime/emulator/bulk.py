@@ -40,11 +40,20 @@ def boxes(m: TensorMap, at: list[int], inst: Instruction) -> list[list[int]]:
     rows = "tile::gather4" in mods(inst) or "tile::scatter4" in mods(inst)
     if len(at) != (5 if rows else len(m.dims)):
         raise fault("E17", f"{len(at)} coordinates for a tensor map of rank {len(m.dims)}", inst)
+    at = [_first(m, at[0], inst), *at[1:]]
     if not rows:
         return [at]
     if len(m.dims) != 2 or m.box[1] != 1:
         raise fault("E17", f"four rows with a box of {m.box}, where the box must have one row", inst)
     return [[at[0], y] for y in at[1:]]
+
+
+def _first(m: TensorMap, at: int, inst: Instruction) -> int:
+    """The first coordinate, in groups where the elements of the map are groups."""
+    whole = 128 if m.padded else m.group
+    if at % whole:
+        raise fault("E17", f"the first coordinate {at} is no multiple of {whole}, as {m.name} needs", inst)
+    return at // m.group
 
 
 def own_place(cta: Cta, place: int, inst: Instruction) -> int:

@@ -71,6 +71,8 @@ def tensor_store(inst: Instruction, program: Program) -> Run:
     def run(s: Strand) -> None:
         for thread, place, tensor, *at in each(s, s.threads, source(s), where(s), *(c(s) for c in coords)):
             m = tensormap.read_map(s, tensor, inst)
+            if m.padded:
+                raise fault("D404", f"stores to tensors of {m.name} are not emulated", inst)
             found, offset = boxes(m, at, inst), own_place(s.cta, place, inst)
             size = m.bytes * len(found)
             units = tensormap.swizzled_units(offset, size, m.swizzle) if m.swizzle else None
@@ -89,7 +91,7 @@ def tensor_store(inst: Instruction, program: Program) -> Run:
 
 
 def _element_reduction(m: TensorMap, operation: str, inst: Instruction) -> Reduce:
-    name = tensormap.ELEMENTS[m.element][0]
+    name = m.name
     if name not in _ELEMENT_TYPES:
         raise fault("D404", f"reductions of {name} tensors are not emulated", inst)
     return _reduction(operation, _ELEMENT_TYPES[name], name.endswith("FTZ"))

@@ -48,8 +48,10 @@ class OrderChecker(UnitChecker):
     def join(self, s: Strand, warp: int, named: NamedBarrier, inst: Instruction) -> None:
         row = np.array([warp + s.cta.rank * self.per_cta])
         named.warps.add(int(row[0]))
-        vector = self.clocks.publish(row, self.timeline.tick(inst))
-        relaxed = ".relaxed" in inst.opcode
+        time, relaxed = self.timeline.tick(inst), ".relaxed" in inst.opcode
+        vector = self.clocks.publish(row, time)
+        if not relaxed:
+            self.performed[int(row[0])].append(time)
         named.clock = join(named.clock, self.relaxed(int(row[0]), vector) if relaxed else vector)
 
     def passed(self, s: Strand, named: Sequence[NamedBarrier], inst: Instruction) -> None:

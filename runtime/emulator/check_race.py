@@ -12,7 +12,7 @@ import numpy as np
 
 from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator import race
-from tilec.runtime.emulator.clocks import NOBODY, OBJECT, ORDER, Clocks, Timeline
+from tilec.runtime.emulator.clocks import CAUSE, FIRST, FOREVER, NOBODY, OBJECT, ORDER, Clocks, Timeline
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.observe import Observer, Unchanged
 from tilec.runtime.emulator.report import Report
@@ -63,6 +63,7 @@ class RaceChecker(Observer):
         self.ctas, self.per_cta = list(ctas), len(ctas[0].warp_alive)
         names = [f"CTA {cta_name(c.ctaid)} warp {w}" for c in ctas for w in range(self.per_cta)]
         self.clocks = Clocks(self.timeline, names)
+        self.performed: list[list[int]] = [[] for _ in names]
 
     def report(self, code: str, message: str, inst: Instruction, other: Instruction | None = None) -> None:
         """``other`` is the earlier one of two instructions."""
@@ -119,9 +120,12 @@ class RaceChecker(Observer):
             real &= (times & 1) == 0
         if writes and real.any() and self._harmless(shadow.writer[place][real]):
             return
+        racing = real & (clocks.lookup(actor.who, ORDER, columns) < times)
+        if writes:
+            racing &= ~self._settled(memory, actor, columns, times, racing)
+        real = racing if actor.part == ORDER else real
         if not real.any():
             return
-        racing = real & (clocks.lookup(actor.who, ORDER, columns) < times)
         fenced = bool(racing.any())
         at = int(np.flatnonzero(racing if fenced else real)[0])
         id, time = int(shadow.writer[place][at]), int(times[at])
@@ -148,13 +152,30 @@ class RaceChecker(Observer):
         times = shadow.read[: shadow.used, place]
         if strong(inst.opcode):
             missing = missing & ((times & 1) == 0)
+        columns = np.broadcast_to(shadow.readers[:, None], times.shape)
+        racing = missing & (self.clocks.lookup(actor.who, ORDER, shadow.readers[:, None]) < times)
+        racing &= ~self._settled(memory, actor, columns, times, racing)
+        missing = racing if actor.part == ORDER else missing
         if not missing.any():
             return
-        racing = missing & (self.clocks.lookup(actor.who, ORDER, shadow.readers[:, None]) < times)
         fenced = bool(racing.any())
         row, at = (int(i[0]) for i in np.nonzero(racing if fenced else missing))
         id = self.clocks.ids[int(shadow.readers[row])]
         self._race(memory, place, at, actor, id, int(times[row, at]), False, fenced, inst)
+
+    def _settled(self, memory: Memory, actor: Actor, columns: Array, times: Array, racing: Array) -> Array:
+        """Which accesses to shared memory cannot be overtaken by a write: the warp has passed a barrier
+        since, which performs them, and the writer comes after that, if only by relaxed arrivals."""
+        settled = np.zeros(racing.shape, bool)
+        if memory.kind != "shared" or not racing.any():
+            return settled
+        come = np.broadcast_to(self.clocks.lookup(actor.who, CAUSE, columns), racing.shape)
+        warps = racing & (columns >= FIRST) & (columns < FIRST + self.clocks.warps)
+        for column in np.unique(columns[warps]).tolist():
+            here = warps & (columns == column)
+            barriers = np.array([*self.performed[column - FIRST], FOREVER], np.int64)
+            settled[here] = come[here] >= barriers[np.searchsorted(barriers, times[here])]
+        return settled
 
     def _old_reads(
         self, memory: Memory, place: Place, actor: Actor, missing: Array, inst: Instruction

@@ -115,7 +115,7 @@ class UnitChecker(CopyChecker):
         writer = self.timeline.actors[int(shadow.writer[granule])]
         if writer.kind == race.MBARRIER and wrote != swizzle:
             before = self.timeline.site(int(shadow.wrote[granule]))
-            names = ("no", "32-byte", "64-byte", "128-byte", "32-byte-atom")
+            names = ("no", "32-byte", "64-byte", "128-byte", "32-byte-atom", "64-byte-atom")
             text = (
                 f"a descriptor with {names[swizzle]} swizzle reads what was copied with {names[wrote]} "
                 f"swizzle at {where(before)}"

@@ -132,10 +132,9 @@ class Machine:
         found: dict[str, Array | int] = {
             "%laneid": lane, "%warpid": thread >> 5, "%nwarpid": len(cta.warp_alive), "%smid": 0, "%nsmid": 1,
             "%gridid": 0, "%cluster_ctarank": cta.rank, "%cluster_nctarank": int(np.prod(self.cluster)),
-            "%is_explicit_cluster": int(self.cluster != (1, 1, 1)), "%clock": 0, "%clock_hi": 0,
-            "%clock64": 0,
-            "%globaltimer": 0, "%globaltimer_lo": 0, "%lanemask_eq": bit, "%lanemask_lt": bit - one,
-            "%lanemask_le": (bit << one) - one, "%lanemask_ge": (one << np.uint64(32)) - bit,
+            "%is_explicit_cluster": int(self.cluster != (1, 1, 1)), "%lanemask_eq": bit,
+            "%lanemask_lt": bit - one, "%lanemask_le": (bit << one) - one,
+            "%lanemask_ge": (one << np.uint64(32)) - bit,
             "%lanemask_gt": (one << np.uint64(32)) - (bit << one), "%dynamic_smem_size": self.smem,
             "%total_smem_size": self.smem,
         }  # fmt: skip

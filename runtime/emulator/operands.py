@@ -9,7 +9,7 @@ import numpy as np
 
 from tilec.ir.ptx.module import Addr, Float, Instruction, Int, Not, Operand, Reg, Sym
 from tilec.runtime.emulator.numbers import Array
-from tilec.runtime.emulator.program import CLASS_DTYPE, WIDE, Program
+from tilec.runtime.emulator.program import CLASS_DTYPE, CLOCKS, WIDE, Program
 from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.spaces import SHARED_WINDOW
 
@@ -44,6 +44,9 @@ def getter(program: Program, operand: Operand, type: str, inst: Instruction) -> 
     if isinstance(operand, Not):
         row = program.register(operand.reg, inst)
         return lambda s: ~s.regs[row][s.sel]
+    if isinstance(operand, Sym) and operand.name == "WARP_SZ":
+        lanes = _immediate(32, type)
+        return lambda s: lanes
     if isinstance(operand, Sym) and not program.is_register(operand):
         return _symbol_getter(program, operand, DTYPE[type].type, inst)
     return _register_getter(program, operand, type, inst)
@@ -65,6 +68,10 @@ def _register_getter(program: Program, operand: Operand, type: str, inst: Instru
     row = program.register(operand, inst)
     held, wanted = np.dtype(CLASS_DTYPE[program.classes[row]]), DTYPE[type]
     _require_class(held, wanted, operand, inst)
+    name = operand.name if isinstance(operand, (Reg, Sym)) else ""
+    if name in CLOCKS:
+        shift, mask = CLOCKS[name], 2 ** (8 * held.itemsize) - 1
+        return lambda s: np.full(s.n, s.cta.machine.now >> shift & mask, held).view(wanted)
     if held == wanted:
         return lambda s: s.regs[row][s.sel]
     if held.itemsize == wanted.itemsize:

@@ -42,8 +42,16 @@ SPECIAL = (
     "%aggr_smem_size", "%globaltimer_lo", "%lanemask_eq", "%lanemask_le", "%lanemask_lt", "%lanemask_ge",
     "%lanemask_gt", "%dynamic_smem_size", "%total_smem_size",
 )  # fmt: skip
+# Registers that count: here instructions of the run, as cycles and as nanoseconds. By how many bits the
+# count is shifted to the right.
+CLOCKS = {
+    "%clock": 0, "%clock_hi": 32, "%clock64": 0,
+    "%globaltimer": 0, "%globaltimer_lo": 0, "%globaltimer_hi": 32,
+}  # fmt: skip
+ENVIRONMENT = tuple(f"%envreg{i}" for i in range(32))
 SPECIAL_CLASS = {
-    **dict.fromkeys(SPECIAL, "b32"), "%clock64": "b64", "%globaltimer": "b64", "%is_explicit_cluster": "pred",
+    **dict.fromkeys((*SPECIAL, *ENVIRONMENT), "b32"), "%clock64": "b64", "%globaltimer": "b64",
+    "%is_explicit_cluster": "pred",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from tilec.runtime.emulator.bulk import boxes, each, own_place, require_place, r
 from tilec.runtime.emulator.bulk_store import reduce_in, store, tensor_store
 from tilec.runtime.emulator.copies import cp_async
 from tilec.runtime.emulator.mbarrier import barrier_at, complete_tx
-from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.numbers import Array, flush
 from tilec.runtime.emulator.observe import Box, Range
 from tilec.runtime.emulator.operands import address, getter
 from tilec.runtime.emulator.program import Program, Run
@@ -96,7 +96,7 @@ def _signalled(owner: Cta, bar_owner: Cta, inst: Instruction) -> Cta:
 
 def _issue_load(s: Strand, thread: int, m: TensorMap, boxes: list[list[int]], targets: list[tuple[Cta, int]],
                 bar: int, inst: Instruction) -> None:  # fmt: skip
-    size, cta = m.bytes * len(boxes), s.cta
+    size, cta = m.room * len(boxes), s.cta
     bar_owner, bar_offset = cta.peer(bar, inst)
     ends, told = [], []
     for owner, place in targets:
@@ -112,7 +112,7 @@ def _issue_load(s: Strand, thread: int, m: TensorMap, boxes: list[list[int]], ta
             units = tensormap.swizzled_units(place, size, m.swizzle) if m.swizzle else None
             access.bulk_write(owner, place, data, units)
             landed(i)
-            complete_tx(told[i], told[i].window + bar_offset, size, inst)
+            complete_tx(told[i], told[i].window + bar_offset, m.bytes * len(boxes), inst)
 
     cta.issue(AsyncOp("a TMA load", [act]))
 
@@ -122,6 +122,8 @@ def _gather(s: Strand, m: TensorMap, at: list[int], inst: Instruction) -> Array:
     memory = s.cta.machine.memory
     offset, inside = tensormap.box_bytes(m, at)
     flat, ok = offset.ravel(), inside.ravel()
+    if m.padded:
+        return _padded(s, m, flat, ok, inst)
     out = np.full(len(flat), m.outside, np.dtype(f"u{m.size}"))
     if ok.any():
         used = (flat[ok] + m.address).astype(np.uint64)
@@ -129,7 +131,28 @@ def _gather(s: Strand, m: TensorMap, at: list[int], inst: Instruction) -> Array:
         memory.offsets(np.array([low, high], np.uint64), m.size, inst)
         start = memory.offsets(np.array([low]), m.size, inst)[0]
         out[ok] = memory.data.view(out.dtype)[((used - low + start) // np.uint64(m.size)).astype(np.intp)]
-    return out.view(np.uint8)
+    return _as_float(out, m.name).view(np.uint8)
+
+
+def _padded(s: Strand, m: TensorMap, flat: Array, ok: Array, inst: Instruction) -> Array:
+    """Groups of elements, each with its padding, which is not initialised."""
+    memory = s.cta.machine.memory
+    out = np.full((len(flat), m.held), 0xCD, np.uint8)
+    out[:, : m.size] = 0
+    if ok.any():
+        index = memory.offsets((flat[ok] + m.address).astype(np.uint64), m.size, inst).astype(np.intp)
+        out[ok, : m.size] = memory.data[index[:, None] + np.arange(m.size)]
+    return out.ravel()
+
+
+def _as_float(raw: Array, name: str) -> Array:
+    """What a load makes of elements: FTZ flushes subnormal numbers, TFLOAT32 rounds to nearest even."""
+    if name.endswith("_FTZ"):
+        raw = flush(raw.view(np.float32)).view(np.uint32)
+    if not name.startswith("TFLOAT32"):
+        return raw
+    special = raw & 0x7F800000 == 0x7F800000
+    return np.where(special, raw, (raw + (raw >> 13 & 1) + 0xFFF) & 0xFFFFE000).astype(np.uint32)
 
 
 def _load(inst: Instruction, program: Program) -> Run:
