@@ -144,11 +144,6 @@ def test_equal_input_gives_equal_bytes(kernel: Kernel, monkeypatch: pytest.Monke
         assert json.loads(first)["class"] in ("Artifact", "CpuProgram")
 
 
-def test_the_report_is_a_clear_error(kernel: Kernel) -> None:
-    with pytest.raises(UnsupportedError, match="report"):
-        driver.compile(kernel, "cpu").report("x.html")
-
-
 def test_a_stage_that_there_is_not(kernel: Kernel, folder: Path) -> None:
     asm = driver.compile(kernel, "cpu").asm
     with pytest.raises(TilecValueError, match="V502: no stage named 'ptx' for cpu") as caught:

@@ -59,6 +59,8 @@ def _facts(loop: Mapping[str, Any]) -> dict[str, str]:
         "stages": str(plan["stages"]), "groups": str(plan["groups"]), "registers": str(plan["registers"]),
         "bytes of rings": str(plan["smem"]), "slack": str(plan["slack"]),
     }  # fmt: skip
+    if loop["roof"]:
+        found["operations per cycle"] = f"{loop['roof']['flops'] / plan['ii']:.0f}"
     found |= {f"{u['unit']} full": f"{u['share']:.0%}" for u in plan["units"]}
     found |= {f"slots of {r['id']}": str(r["depth"]) for r in plan["rings"]}
     found |= {f"order of {p['name']}": " ".join(p["order"]) for p in plan["programs"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from tilec.ir.errors import SolverUnknownError
@@ -20,7 +20,8 @@ from tilec.report.front import Point, groups, registers, smem
 def plan_data(point: Point, names: tuple[str, ...], rlimit: int) -> dict[str, Any]:
     """The document of a plan. The solver is asked for reasons only where the plan is the chosen one."""
     problem, plan, chosen = point.problem, point.plan, point.kind == "chosen"
-    x = explain(problem, point.answer, core=chosen, rlimit=rlimit)
+    asked = point.answer if chosen else replace(point.answer, bound=Bound(0, "none"))
+    x = explain(problem, asked, core=chosen, rlimit=rlimit)
     why = x.why if chosen else explain(point.within, point.answer, core=False).why
     return {
         "name": point.name, "kind": point.kind, "about": point.about,

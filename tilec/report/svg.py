@@ -91,8 +91,12 @@ def _phases(plan: Mapping[str, Any], count: int, scale: float, bottom: int) -> I
 
 
 def _rect(x: float, y: float, width: float, height: float, fill: str, title: str = "") -> str:
-    inner = f"<title>{escape(title)}</title>" if title else ""
-    return f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{height}" fill="{fill}">{inner}</rect>'
+    inner, edge = (
+        (f"<title>{escape(title)}</title>", ' stroke="#fff" stroke-width="0.5"') if title else ("", "")
+    )
+    return (
+        f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{height}" fill="{fill}"{edge}>{inner}</rect>'
+    )
 
 
 def _text(x: float, y: float, text: str) -> str:

@@ -50,7 +50,7 @@ function drawBars(g, items, x, p) {
   live(bar, (b) => b.op);
   bar.append("title").text((b) => spoken(b, p));
   bar.append("rect").attr("height", (b) => b.h).attr("rx", 2);
-  bar.filter((b) => b.h > 10).append("text").attr("y", 12.5).attr("dx", 3);
+  bar.filter((b) => b.h > 10).append("text").attr("aria-hidden", "true").attr("y", 12.5).attr("dx", 3);
   placeBars(bar, x);
   return bar;
 }

@@ -23,10 +23,10 @@ function drawRings(box, p) {
     .attr("role", "button").attr("tabindex", -1)
     .attr("aria-label", (b) => `${b.ring}, ${b.label}, phase ${b.phase}, cycles ${b.start} to ${b.end}`);
   live(bar, (b) => b.op);
-  bar.append("title").text((b) => `${b.lane}: ${b.label}, phase ${b.phase}, cycles ${b.start} to ${b.end}`);
+  bar.append("title").text((b) => `${b.ring}, ${b.label}, phase ${b.phase}, cycles ${b.start} to ${b.end}`);
   bar.attr("transform", (b) => `translate(${x(b.start)},${b.y})`);
   bar.append("rect").attr("height", (b) => b.h).attr("width", (b) => Math.max(1, x(b.end) - x(b.start)));
-  bar.filter((b) => b.kind === "read" && x(b.end) - x(b.start) > 46).append("text").attr("x", 3).attr("y", 12.5)
+  bar.filter((b) => b.kind === "read" && x(b.end) - x(b.start) > 46).append("text").attr("aria-hidden", "true").attr("x", 3).attr("y", 12.5)
     .text((b) => `${b.iteration}, phase ${b.phase}`);
   walkable(svg);
 }
