@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tilec.backends.ptx.ampere_copy import Copies, Pending, pending
+from tilec.backends.ptx.ampere_copy import Copies, Request, pending, request, run
 from tilec.backends.ptx.ampere_dot import Products, mn_and_k, product_shape, staging
 from tilec.backends.ptx.ampere_mma import Matrices, Shared
 from tilec.backends.ptx.ampere_ring import Ring, Slot, SlotView, get, open_ring
@@ -18,7 +18,7 @@ from tilec.backends.ptx.context import Emitter, Rule, no_op
 from tilec.backends.ptx.hopper_smem import SmemTile, smem_tile, tile_bytes
 from tilec.backends.ptx.hopper_stage import Place, read
 from tilec.backends.ptx.hopper_views import uses_of, view_step
-from tilec.ir.core import Kernel, Op, Value, definitions, uses, walk
+from tilec.ir.core import Block, Kernel, Op, Value, definitions, walk
 from tilec.ir.errors import UnsupportedError
 from tilec.ir.ops import attr
 from tilec.ir.types import TensorType, TileType
@@ -33,7 +33,8 @@ class Ampere:
 
     def __init__(self, kernel: Kernel, rules: Mapping[str, Rule], smem: int) -> None:
         self.kernel, self.base = kernel, rules
-        self.uses, self.defs = uses(kernel.body), definitions(kernel.body)
+        self.defs = definitions(kernel.body)
+        self.requests = self._requests(kernel.body, None)
         self.puts = {op.args[0]: op for op in reversed(list(walk(kernel.body))) if op.name == "aref.put"}
         self.tiles = {ring: self._tiles(put) for ring, put in self.puts.items()}
         self.sync = plan_sync(kernel)
@@ -50,6 +51,7 @@ class Ampere:
             "aref.get": lambda e, op: get(e, op, self.rings[op.args[0]], self.sync),
             "aref.release": no_op,
             "dot": self.products.rule,
+            "for": self._for,
             "load": self._load,
             "reshape": self._view,
             "permute": self._view,
@@ -81,6 +83,17 @@ class Ampere:
                     shared = Shared(tile, Slot(0, None), dims)
                     Matrices(e, shared, use.index == 0, size).prepare(size, 32 // tile.es)
 
+    def _requests(self, block: Block, loop: Block | None) -> dict[Op, Request]:
+        """What the loads that feed rings ask for."""
+        found = {}
+        for op in block.ops:
+            if op.name == "aref.put":
+                loads = [self.defs[value] for value in op.args[1:]]
+                found.update({load: request(load, self.defs, loop) for load in loads})
+            for inner in op.blocks:
+                found.update(self._requests(inner, inner if op.name == "for" else None))
+        return found
+
     def _tiles(self, put: Op) -> tuple[SmemTile, ...]:
         """The layouts of a slot's tiles: contiguous where the tensors are."""
         found = []
@@ -105,17 +118,21 @@ class Ampere:
         if op in self.sync.barriers:
             e.sync()
         ring = self.rings[op.args[0]]
-        slots = ring.slots(e, ring.put)
-        for value, copies, slot in zip(op.args[1:], self._copies(e, op), slots, strict=True):
-            load = e.env[value]
-            assert isinstance(load, Pending)
-            copies.run(load, slot)
+        loads = [e.env[value] for value in op.args[1:]]
+        run(e, list(zip(self._copies(e, op), loads, ring.slots(e, ring.put), strict=True)))
         e.emit("cp.async.commit_group")
 
+    def _for(self, e: Emitter, op: Op) -> None:
+        """Before the loop: the parts of addresses and of tests that it does not change."""
+        for put in (o for o in op.blocks[0].ops if o.name == "aref.put"):
+            for value, copies in zip(put.args[1:], self._copies(e, put), strict=True):
+                asked = self.requests[self.defs[value]]
+                copies.hoist(pending(e, asked, asked.fixed))
+        self.base["for"](e, op)
+
     def _load(self, e: Emitter, op: Op) -> None:
-        found = self.uses.get(op.result, [])
-        if found and all(u.name == "aref.put" for u in found):
-            e.bind(op.result, pending(e, op))
+        if op in self.requests:
+            e.bind(op.result, pending(e, self.requests[op], range(len(op.args) - 1)))
         else:
             self.base["load"](e, op)
 

@@ -6,39 +6,78 @@ number of bytes that lie inside, 0 to 16; the rest of its 16 bytes in shared mem
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tilec.backends.ptx.ampere_place import Places
 from tilec.backends.ptx.ampere_ring import Slot
-from tilec.backends.ptx.arith import dtype_of_operand
 from tilec.backends.ptx.context import Emitter, Tensor
 from tilec.backends.ptx.coords import both, inside, is_first_holder, thread_coord
 from tilec.backends.ptx.hopper_smem import SmemTile
 from tilec.backends.ptx.hopper_views import identity
 from tilec.backends.ptx.tensors import Window, wide_index
-from tilec.ir.core import Op, Value
+from tilec.ir.core import Block, Op, Value
 from tilec.ir.layout import Basis, blocked
 from tilec.ir.ptx.module import Addr, Int, Not, Reg
-from tilec.ir.types import DType
+from tilec.ir.types import DType, TileType, int32, uint32
 
 UNIT = 16  # bytes of a copy
 
 
+Offset = tuple[DType, Reg]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a load asks for: the tile at ``offsets`` of the tensor, or only zeros where ``comes`` is
+    false. ``fixed``: the axes along which the loop around does not move."""
+
+    offsets: tuple[Value, ...]
+    comes: Value | None
+    fixed: tuple[int, ...] = ()
+
+
+def request(load: Op, defs: Mapping[Value, Op], around: Block | None) -> Request:
+    """The request of a load in the body of a loop (None: in no loop).
+
+    An offset "o if c, else the tensor's extent" means: o, if c.
+    """
+    offsets, comes = list(load.args[1:]), None
+    for axis, offset in enumerate(offsets):
+        op = defs.get(offset)
+        if op is not None and op.name == "where" and _is_end(op.args[2], load.args[0], axis, defs):
+            comes, offsets[axis] = op.args[:2]
+            break
+    inside = set() if around is None else {*around.params, *(r for op in around.ops for r in op.results)}
+    fixed = () if around is None else tuple(a for a, v in enumerate(offsets) if v not in inside)
+    return Request(tuple(offsets), comes, fixed)
+
+
+def _is_end(value: Value, tensor: Value, axis: int, defs: Mapping[Value, Op]) -> bool:
+    op = defs.get(value)
+    return op is not None and op.name == "dim" and op.args[0] is tensor and op.attrs["axis"] == axis
+
+
 @dataclass(frozen=True)
 class Pending:
-    """A load that cp.async will do where it is put into a ring: its offsets with their dtypes."""
+    """A request in registers: offsets with their dtypes, and a predicate."""
 
-    tensor: Value
-    offsets: tuple[tuple[DType, Reg], ...]
+    offsets: Mapping[int, Offset]
+    fixed: tuple[int, ...]
+    comes: Reg | None
 
 
-def pending(e: Emitter, load: Op) -> Pending:
-    """The load as it will be done by a put."""
-    places = range(1, len(load.args))
-    return Pending(
-        load.args[0], tuple((dtype_of_operand(load, i), e.fragment(load.args[i]).reg) for i in places)
-    )
+def pending(e: Emitter, asked: Request, axes: Sequence[int]) -> Pending:
+    """A request of which the offsets along ``axes`` are in registers, which stay as they are."""
+    offsets = {axis: _offset(e, asked.offsets[axis]) for axis in axes}
+    comes = None if asked.comes is None or tuple(axes) == asked.fixed else e.fragment(asked.comes).reg
+    e.hold([comes, *(reg for _, reg in offsets.values())])
+    return Pending(offsets, asked.fixed, comes)
+
+
+def _offset(e: Emitter, value: Value) -> Offset:
+    assert isinstance(value.type, TileType)
+    return value.type.dtype, e.fragment(value).reg
 
 
 class Copies:
@@ -95,55 +134,71 @@ class Copies:
         key = ("bytes", stride, size)
         return self.e.cached(key, lambda: self.e.make("b64", "mul.lo.s64", stride, Int(size)))  # type: ignore[no-any-return]
 
-    def run(self, load: Pending, slot: Slot) -> None:
-        """Copy the tile into a slot, with tests only where it does not lie inside of the tensor."""
-        e = self.e
-        base = self._base(load)
-        ragged, done = e.label("ragged"), e.label("done")
-        e.emit("bra.uni", ragged, pred=Not(self._whole(load)))
-        with e.scope():
-            for coords, guard in self.chunks():
-                self._copy(base, coords, slot, None, guard)
-        e.emit("bra.uni", done)
-        e.place(ragged)
-        with e.scope():
-            offsets = [wide_index(e, dtype, reg) for dtype, reg in load.offsets]
-            window = Window(e, self.tensor, self.shape, self.layout, offsets)
-            for coords, guard in self.chunks():
-                self._copy(base, coords, slot, self._used(window, coords), guard)
-        e.place(done)
+    def hoist(self, load: Pending) -> None:
+        """Compute ahead of a loop what it does not change of addresses and of tests."""
+        self.fixed_base(load)
+        for axis in load.fixed:
+            self.within(load, axis)
 
-    def _base(self, load: Pending) -> Reg:
+    def base(self, load: Pending) -> Reg:
         """The address of the tile's first element."""
-        at = self.tensor.pointer
-        for axis, (dtype, reg) in enumerate(load.offsets):
-            at = self.e.make("b64", "mad.lo.s64", wide_index(self.e, dtype, reg), self.stride(axis), at)
+        moving = [axis for axis in load.offsets if axis not in load.fixed]
+        return self._plus(self.fixed_base(load), load, moving)
+
+    def fixed_base(self, load: Pending) -> Reg:
+        """The part of the address that a loop does not change."""
+        key = ("base", self.tensor.pointer, tuple((axis, load.offsets[axis]) for axis in load.fixed))
+        return self.e.cached(key, lambda: self._plus(self.tensor.pointer, load, load.fixed))  # type: ignore[no-any-return]
+
+    def _plus(self, at: Reg, load: Pending, axes: Sequence[int]) -> Reg:
+        e = self.e
+        for axis in axes:
+            (dtype, reg), stride = load.offsets[axis], self.stride(axis)
+            if dtype == int32 and isinstance(stride, Int):
+                at = e.make("b64", "mad.wide.s32", reg, stride, at)
+            else:
+                at = e.make("b64", "mad.lo.s64", wide_index(e, dtype, reg), stride, at)
         return at
 
-    def _whole(self, load: Pending) -> Reg:
-        """A uniform predicate: the tile lies inside of the tensor."""
-        e, ok = self.e, None
-        for (dtype, reg), dim, extent in zip(load.offsets, self.tensor.dims, self.shape, strict=True):
-            if dtype.bits == 64:
-                typed, limit = "s64", e.make("b64", "cvt.s64.s32", dim)
-                limit = e.make("b64", "sub.s64", limit, Int(extent))
-            else:
-                typed, limit = "s32", e.make("b32", "sub.s32", dim, Int(extent))
-            below = e.make("pred", f"setp.le.{typed}", reg, limit)
-            if ok is not None:
-                below = e.make("pred", "and.pred", ok, below)
-            ok = e.make("pred", f"setp.ge.and.{typed}", reg, Int(0), below)
-        assert ok is not None
-        return ok
+    def whole(self, load: Pending) -> list[Reg]:
+        """Uniform predicates that together say that the tile lies inside of the tensor."""
+        return [*(self.within(load, axis) for axis in load.offsets), *([load.comes] if load.comes else [])]
 
-    def _used(self, window: Window, coords: Basis) -> Reg:
+    def within(self, load: Pending, axis: int) -> Reg:
+        """A uniform predicate: along an axis the tile lies inside of the tensor."""
+        key = ("within", self.tensor.pointer, axis, load.offsets[axis], self.shape[axis])
+        return self.e.cached(key, lambda: self._within(*load.offsets[axis], axis))  # type: ignore[no-any-return]
+
+    def _within(self, dtype: DType, reg: Reg, axis: int) -> Reg:
+        e, dim, extent = self.e, self.tensor.dims[axis], Int(self.shape[axis])
+        wide = dtype.bits == 64 or dtype == uint32
+        at = wide_index(e, dtype, reg) if wide else reg
+        typed, bits = ("s64", "b64") if wide else ("s32", "b32")
+        end = e.make("b64", "cvt.s64.s32", dim) if wide else dim
+        below = e.make("pred", f"setp.le.{typed}", at, e.make(bits, f"sub.{typed}", end, extent))
+        return e.make("pred", f"setp.ge.and.{typed}", at, Int(0), below)
+
+    def copy(self, base: Reg, slot: Slot) -> None:
+        """All copies of a tile that lies inside of the tensor."""
+        for coords, guard in self.chunks():
+            self._copy(base, coords, slot, None, guard)
+
+    def copy_ragged(self, load: Pending, base: Reg, slot: Slot) -> None:
+        """All copies of a tile that may hang over an end of the tensor."""
+        e = self.e
+        offsets = [wide_index(e, dtype, reg) for dtype, reg in load.offsets.values()]
+        window = Window(e, self.tensor, self.shape, self.layout, offsets)
+        for coords, guard in self.chunks():
+            self._copy(base, coords, slot, self._used(window, coords, load.comes), guard)
+
+    def _used(self, window: Window, coords: Basis, comes: Reg | None) -> Reg:
         """How many bytes of a chunk lie inside of the tensor: chunks start at multiples of 16 bytes."""
         e, inner = self.e, self.tile.inner
         at, span = window.bound(inner)
         moved = e.make("b32", "add.s32", at, Int(coords[inner]))
         left = e.make("b32", "min.s32", e.make("b32", "sub.s32", span, moved), Int(self.unit))
         size = e.make("b32", "shl.b32", left, Int(self.tile.es.bit_length() - 1))
-        ok = both(e, window.tests(coords))
+        ok = both(e, [*window.tests(coords), comes])
         return e.make("b32", "selp.b32", size, Int(0), ok) if isinstance(ok, Reg) else size
 
     def _copy(self, base: Reg, coords: Basis, slot: Slot, used: Reg | None, guard: Reg | None) -> None:
@@ -152,3 +207,21 @@ class Copies:
         rest = () if used is None else (used,)
         where = self.places.address(coords, slot)
         e.emit("cp.async.cg.shared.global", where, source, Int(UNIT), *rest, pred=guard)
+
+
+def run(e: Emitter, work: Sequence[tuple[Copies, Pending, Slot]]) -> None:
+    """The copies of a put, without tests of each where all tiles lie inside of their tensors."""
+    bases = [copies.base(load) for copies, load, _ in work]
+    ok = both(e, [test for copies, load, _ in work for test in copies.whole(load)])
+    assert isinstance(ok, Reg)
+    ragged, done = e.label("ragged"), e.label("done")
+    e.emit("bra.uni", ragged, pred=Not(ok))
+    with e.scope():
+        for base, (copies, _, slot) in zip(bases, work, strict=True):
+            copies.copy(base, slot)
+    e.emit("bra.uni", done)
+    e.place(ragged)
+    with e.scope():
+        for base, (copies, load, slot) in zip(bases, work, strict=True):
+            copies.copy_ragged(load, base, slot)
+    e.place(done)
