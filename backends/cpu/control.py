@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tilec.backends.cpu import loops
+from tilec.backends.cpu import dot, loops
 from tilec.backends.cpu.lanes import I32, I64, Lanes, register
 from tilec.backends.cpu.memory import to_index
 from tilec.backends.cpu.rules import RULES, emits
@@ -148,7 +148,10 @@ def _for(code: Code, op: Op) -> None:
     (body,) = op.blocks
     count, start, step = _trips(code, op)
     carried = _enter(code, op.args[3:])
+    packed, waiting = dot.pack_before(code, op), dot.batchable(code, op)
+    code.end_op()
     head, phis, inside = _header(code, [I64(0), *carried])
+    dot.batch(code, waiting, phis[0], count)
     block, after = code.b.append_basic_block("body"), code.b.append_basic_block("after")
     code.b.cbranch(code.b.icmp_unsigned("<", phis[0], count), block, after)
     code.b.position_at_end(block)
@@ -160,6 +163,8 @@ def _for(code: Code, op: Op) -> None:
         following = _leave(code, body, inside[1:])
         code.end_op()
     _close(code, head, phis, [code.b.add(phis[0], I64(1)), *following], after)
+    dot.end_batch(code, waiting)
+    dot.unpack_after(code, packed)
     _results(code, op, inside[1:])
 
 

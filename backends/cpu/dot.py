@@ -1,59 +1,123 @@
-"""Emit rule of `dot`: a register-blocked product on row-major operands.
+"""Emit rule of `dot`: pack the operands, multiply, round once if the result is a small float.
 
-Operands are converted to the accumulation type once (float32 for narrower floats).
-The product runs over blocks of rows by two vectors of columns that stay in
-registers while k runs; b is read in whole vectors, a one element at a time.
-Order of summation: k ascending, with fused multiply-add where the host has it.
+Two things are decided for a whole loop: an operand that the loop does not change is
+packed before it, and a sum that only grows by one product per iteration is
+multiplied once for several iterations, whose operands lie side by side in the
+panels. Neither changes the order of summation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tilec.backends.cpu import loops
+from tilec.backends.cpu.demand import depth_of, needed
 from tilec.backends.cpu.floats import convert
-from tilec.backends.cpu.lanes import F32, I32, Lanes, element_constant, is_small
+from tilec.backends.cpu.lanes import I64, Lanes, is_small
+from tilec.backends.cpu.loops import Index
+from tilec.backends.cpu.microkernel import VECTORS, Form, Left, Right, Sums, multiply
+from tilec.backends.cpu.panels import in_place, left_in, left_room, new_left, new_right, pack_left, pack_right
 from tilec.backends.cpu.rules import emits
 from tilec.backends.cpu.tiles import Code, Lazy, tile_type
 from tilec.backends.cpu.views import At, Coord
 from tilec.backends.cpu.workspace import Buffer
-from tilec.ir.core import Op, Value
+from tilec.ir.core import Op, Value, walk
 from tilec.ir.ops import attr
-from tilec.ir.types import DType, TileType, float32
-
-ROWS = 8
-VECTORS = 2
+from tilec.ir.types import DType, TileType, float32, int32
 
 
 @dataclass(frozen=True)
-class Operand:
-    """A buffer of the accumulation dtype; element (i, j) is at i * rows + j * columns."""
+class Batch:
+    """Panels for the operands of several iterations of a loop; ``number`` counts the iterations."""
 
-    buffer: Buffer
-    type: TileType
+    left: Buffer
+    right: Right
+    iterations: int
+    number: Any
+    count: Any
+    needed: tuple[Index, ...]
+
+
+def form_of(op: Op) -> Form:
+    """How the products of a dot are formed."""
+    a, out = tile_type(op.args[0]).dtype, tile_type(op.result).dtype
+    return Form(_wide(out), pairs=a.is_int and a.bits == 8 and out == int32)
+
+
+def _wide(out: DType) -> DType:
+    return float32 if is_small(out) else out
+
+
+def _is_tf32(op: Op) -> bool:
+    return attr(op, "precision") == "tf32" and tile_type(op.args[0]).dtype == float32
+
+
+def _steps(op: Op) -> int:
+    """Panel elements along k of one product."""
+    return -(-tile_type(op.args[0]).shape[1] // form_of(op).depth)
 
 
 @emits("dot")
 def _dot(code: Code, op: Op) -> None:
-    a, b, acc = op.args
     out = tile_type(op.result)
-    wide = float32 if is_small(out.dtype) else out.dtype
-    tf32 = attr(op, "precision") == "tf32" and tile_type(a).dtype == float32
-    left, right = (_operand(code, v, wide, tf32) for v in (a, b))
-    zero = _is_zero(code, acc)
-    if wide == out.dtype:
-        buffer = code.memory.allocate(out) if zero else code.owned(acc)
-        _multiply(code, left, right, Operand(buffer, out), zero)
+    batch = code.batches.get(op)
+    if batch is not None:
+        buffer = code.owned(op.args[2])
+        _batched(code, op, batch, buffer)
+    elif _wide(out.dtype) == out.dtype:
+        zero = _is_zero(code, op.args[2])
+        buffer = code.memory.allocate(out) if zero else code.owned(op.args[2])
+        _product(code, op, buffer, out, zero)
     else:
-        total = out.with_(dtype=wide)
+        total = out.with_(dtype=_wide(out.dtype))
         work = code.temporary(total)
-        _convert(code, acc, work, total)
-        _multiply(code, left, right, Operand(work, total), False)
+        _convert(code, op.args[2], work, total)
+        _product(code, op, work, total, False)
         buffer = code.memory.allocate(out)
         _round(code, work, total, buffer, out)
     buffer.live = 0
     code.bind(op.result, buffer)
+
+
+def _product(code: Code, op: Op, buffer: Buffer, type_: TileType, zero: bool) -> None:
+    """buffer = (0 if zero else buffer) + a @ b."""
+    form, limits = form_of(op), needed(code, op.result)
+    ends, steps = _depth(code, op)
+    left, right = _left(code, op, form, (limits[0], ends)), _right(code, op, form, (ends, limits[1]))
+    multiply(code, form, (left, right), _sums(code, buffer, type_, zero), steps, limits)
+
+
+def _left(code: Code, op: Op, form: Form, part: tuple[Index, Index]) -> Left:
+    value = op.args[0]
+    found = code.packed.get((value, form)) or (None if _is_tf32(op) else in_place(code, value, form))
+    if found is None:
+        found = new_left(code, value, form, _steps(op))
+        code.temporaries.append(found.buffer)
+        pack_left(code, value, form, found, 0, _is_tf32(op), part)
+    return found
+
+
+def _right(code: Code, op: Op, form: Form, part: tuple[Index, Index]) -> Right:
+    value = op.args[1]
+    found = code.packed.get((value, form, "right"))
+    if found is None:
+        found = new_right(code, value, form, _steps(op))
+        code.temporaries.append(found.buffer)
+        pack_right(code, value, form, found, 0, _is_tf32(op), part)
+    return found
+
+
+def _sums(code: Code, buffer: Buffer, type_: TileType, zero: bool) -> Sums:
+    def at(spot: tuple[Index, Index], e: Lanes) -> At:
+        return (Coord(spot[0]), Coord(spot[1], e.lanes > 1))
+
+    return Sums(
+        type_,
+        None if zero else lambda spot, e: code.read(buffer, type_, at(spot, e), e),
+        lambda spot, e, value: code.write(buffer, type_, at(spot, e), e, value),
+    )
 
 
 def _is_zero(code: Code, acc: Value) -> bool:
@@ -63,31 +127,14 @@ def _is_zero(code: Code, acc: Value) -> bool:
     return isinstance(found, Lazy) and found.op.name == "const" and found.op.attrs["value"] == 0
 
 
-def _operand(code: Code, value: Value, wide: DType, tf32: bool) -> Operand:
-    type_ = tile_type(value)
-    total = type_.with_(dtype=wide)
-    if type_.dtype == wide and not tf32:
-        return Operand(code.buffer(value), total)
-    work = code.temporary(total)
-    _convert(code, value, work, total, tf32)
-    return Operand(work, total)
-
-
-def _convert(code: Code, value: Value, work: Buffer, total: TileType, tf32: bool = False) -> None:
+def _convert(code: Code, value: Value, work: Buffer, total: TileType) -> None:
     source = tile_type(value).dtype
 
     def one(at: At, lanes: int) -> None:
         e = Lanes(code.b, lanes, code.target)
-        found = convert(e, code.element(value, at, lanes), source, total.dtype)
-        code.write(work, total, at, e, _truncate(e, found) if tf32 else found)
+        code.write(work, total, at, e, convert(e, code.element(value, at, lanes), source, total.dtype))
 
     code.over(total.shape, one)
-
-
-def _truncate(e: Lanes, value: Any) -> Any:
-    """tf32: drop the low 13 bits of the mantissa."""
-    bits = e.b.and_(e.b.bitcast(value, e.vec(I32)), e.const(I32, 0xFFFFE000))
-    return e.b.bitcast(bits, e.vec(F32))
 
 
 def _round(code: Code, work: Buffer, total: TileType, buffer: Buffer, out: TileType) -> None:
@@ -99,67 +146,100 @@ def _round(code: Code, work: Buffer, total: TileType, buffer: Buffer, out: TileT
     code.over(out.shape, one)
 
 
-def _multiply(code: Code, a: Operand, b: Operand, c: Operand, zero: bool) -> None:
-    """c = (0 if zero else c) + a @ b."""
-    rows, columns = c.type.shape
-    lanes = code.target.lanes(c.type.dtype.bytes)
-    for width, start, stop in _widths(columns, lanes):
-
-        def panel(j: Any, width: tuple[int, int] = width) -> None:
-            for count, first, last in _heights(rows):
-
-                def block(i: Any, count: int = count) -> None:
-                    _block(code, (a, b, c), (i, count), (j, *width), zero)
-
-                loops.each(code.b, first, last, count, block)
-
-        loops.each(code.b, start, stop, width[0] * width[1], panel)
-
-
-def _widths(columns: int, lanes: int) -> list[tuple[tuple[int, int], int, int]]:
-    """((lanes, vectors), start, stop): pairs of vectors, then single ones, then parts."""
-    pairs = columns // (lanes * VECTORS) * lanes * VECTORS
-    parts = [((lanes, VECTORS), 0, pairs)] if pairs else []
-    rest = loops.segments(columns - pairs, lanes)
-    return parts + [((n, 1), pairs + start, pairs + stop) for n, start, stop in rest]
+def pack_before(code: Code, op: Op) -> list[tuple[Any, ...]]:
+    """Pack the operands of products in a loop that are known before it; gives their keys."""
+    keys: list[tuple[Any, ...]] = []
+    for dot in (d for block in op.blocks for d in walk(block) if d.name == "dot" and not _is_tf32(d)):
+        form = form_of(dot)
+        a, b = dot.args[:2]
+        if a in code.env and (a, form) not in code.packed and in_place(code, a, form) is None:
+            left = new_left(code, a, form, _steps(dot))
+            pack_left(code, a, form, left, 0, False)
+            code.packed[a, form] = left
+            keys.append((a, form))
+        if b in code.env and (b, form, "right") not in code.packed:
+            right = new_right(code, b, form, _steps(dot))
+            pack_right(code, b, form, right, 0, False)
+            code.packed[b, form, "right"] = right
+            keys.append((b, form, "right"))
+    return keys
 
 
-def _heights(rows: int) -> list[tuple[int, int, int]]:
-    whole = rows // ROWS * ROWS
-    parts = [(ROWS, 0, whole)] if whole else []
-    return parts + ([(rows - whole, whole, rows)] if rows > whole else [])
+def unpack_after(code: Code, keys: Sequence[tuple[Any, ...]]) -> None:
+    """Give the panels of `pack_before` back."""
+    for key in keys:
+        code.memory.free(code.packed.pop(key).buffer)
 
 
-def _block(
-    code: Code, abc: tuple[Operand, Operand, Operand], rows: tuple[Any, int], columns: tuple[Any, int, int],
-    zero: bool,
-) -> None:  # fmt: skip
-    """One block of c, held in registers over all of k."""
-    a, b, c = abc
-    (i, count), (j, lanes, vectors) = rows, columns
-    e, one = Lanes(code.b, lanes, code.target), Lanes(code.b, 1, code.target)
-
-    def at(row: Any, column: Any, lane: bool) -> At:
-        return (Coord(row), Coord(column, lane))
-
-    tops = [loops.add(code.b, i, r) for r in range(count)]
-    lefts = [loops.add(code.b, j, v * lanes) for v in range(vectors)]
-    spots = [(row, column) for row in tops for column in lefts]
-    none = e.splat_constant(element_constant(c.type.dtype, 0))
-    start = [none if zero else code.read(c.buffer, c.type, at(*s, lanes > 1), e) for s in spots]
-
-    def step(k: Any, sums: list[Any]) -> list[Any]:
-        row = [code.read(b.buffer, b.type, at(k, left, lanes > 1), e) for left in lefts]
-        out = []
-        for r, top in enumerate(tops):
-            x = e.splat(code.read(a.buffer, a.type, at(top, k, False), one))
-            for v in range(vectors):
-                out.append(_accumulate(e, c.type.dtype, x, row[v], sums[r * vectors + v]))
-        return out
-
-    for spot, total in zip(spots, loops.loop(code.b, 0, a.type.shape[1], 1, start, step), strict=True):
-        code.write(c.buffer, c.type, at(*spot, lanes > 1), e, total)
+def batchable(code: Code, op: Op) -> dict[Op, tuple[Index, ...]]:
+    """The products of a loop that can wait for each other, with the parts of their sums that are needed."""
+    (body,) = op.blocks
+    found = [d for d in body.ops if d.name == "dot" and _can_wait(code, op, d)]
+    return {d: needed(code, d.result) for d in found}
 
 
-def _accumulate(e: Lanes, dtype: DType, x: Any, y: Any, total: Any) -> Any:
-    return e.fma(x, y, total) if dtype.is_float else e.b.add(total, e.b.mul(x, y))
+def batch(code: Code, limits: Mapping[Op, tuple[Index, ...]], number: Any, count: Any) -> None:
+    """Make batches for products of a loop."""
+    for dot in limits:
+        iterations = panel_depth(code, form_of(dot)) // _steps(dot)
+        total = iterations * _steps(dot)
+        left = left_room(code, dot.args[0], form_of(dot), total)
+        right = new_right(code, dot.args[1], form_of(dot), total)
+        code.batches[dot] = Batch(left, right, iterations, number, count, limits[dot])
+
+
+def end_batch(code: Code, dots: Iterable[Op]) -> None:
+    """Give the panels of `batch` back."""
+    for dot in dots:
+        found = code.batches.pop(dot)
+        code.memory.free(found.left)
+        code.memory.free(found.right.buffer)
+
+
+def panel_depth(code: Code, form: Form) -> int:
+    """How far k runs at once: a panel of the right operand fills half of the first cache."""
+    width = VECTORS * code.target.lanes(form.total.bytes) * form.total.bytes
+    return max(code.target.l1_bytes // 2 // width, 1)
+
+
+def _can_wait(code: Code, op: Op, dot: Op) -> bool:
+    """Whether the sum is carried by the loop, touched by nothing else, and the product is short."""
+    (body,) = op.blocks
+    acc, out = dot.args[2], tile_type(dot.result)
+    if acc not in body.params[1:] or _wide(out.dtype) != out.dtype:
+        return False
+    known = any(v in code.env for v in dot.args[:2])
+    users = [code.users.get(v, []) for v in (acc, dot.result)]
+    place = body.params.index(acc) - 1
+    mine = users[0] == [dot] and [u.name for u in users[1]] == ["yield"]
+    return mine and not known and body.yielded[place] is dot.result and (
+        panel_depth(code, form_of(dot)) >= 2 * _steps(dot)
+    )  # fmt: skip
+
+
+def _batched(code: Code, op: Op, found: Batch, buffer: Buffer) -> None:
+    """Pack the operands into this iteration's place; multiply when the panels are full, or at the end."""
+    b, form, steps = code.b, form_of(op), _steps(op)
+    slot = b.urem(found.number, I64(found.iterations))
+    start = b.mul(slot, I64(steps))
+    full = b.icmp_unsigned("==", slot, I64(found.iterations - 1))
+    last = b.icmp_unsigned("==", b.add(found.number, I64(1)), found.count)
+    ends, deep = _depth(code, op)
+    # Only at the end may a part be left out: before it, what follows in the panels would be stale.
+    part = ends if isinstance(ends, int) else b.select(last, ends, I64(tile_type(op.args[0]).shape[1]))
+    left = left_in(code, found.left, op.args[0], form, found.iterations * steps)
+    pack_left(code, op.args[0], form, left, start, _is_tf32(op), (found.needed[0], part))
+    pack_right(code, op.args[1], form, found.right, start, _is_tf32(op), (part, found.needed[1]))
+    with b.if_then(b.or_(full, last)):
+        type_ = tile_type(op.result)
+        sums = _sums(code, buffer, type_, False)
+        multiply(code, form, (left, found.right), sums, loops.add(b, start, deep), found.needed)
+
+
+def _depth(code: Code, op: Op) -> tuple[Index, Index]:
+    """How far k runs until both operands are known to be zero: in elements, and in panel elements."""
+    form, extent = form_of(op), tile_type(op.args[0]).shape[1]
+    found = depth_of(code, [(op.args[0], 1), (op.args[1], 0)], extent)
+    if isinstance(found, int):
+        return found, -(-found // form.depth)
+    return found, code.b.lshr(code.b.add(found, I64(1)), I64(1)) if form.pairs else found

@@ -38,6 +38,13 @@ def mul(b: Any, x: Index, y: Index) -> Index:
     return b.mul(i64(x), i64(y))
 
 
+def least(b: Any, x: int, y: Index) -> Index:
+    """The smaller of a known and another number."""
+    if isinstance(y, int):
+        return min(x, y)
+    return b.select(b.icmp_signed("<", y, i64(x)), y, i64(x))
+
+
 def loop(
     b: Any,
     start: Index,

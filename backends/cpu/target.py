@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import llvmlite.binding as llvm
 
 
 @dataclass(frozen=True)
 class CpuTarget:
-    """Bytes of a vector register, and whether fma is one instruction.
+    """Bytes of a vector register and their number, caches of a core, and instructions that it has.
+
+    ``fma``: fused multiply-add. ``vnni``: sums of products of 16-bit pairs (vpdpwssd).
+    ``scalef``: multiplication by powers of two (vscalefps).
 
     The generated code is right on every CPU; a wrong width only makes it slow.
     """
 
     vector_bytes: int = 16
     fma: bool = True
+    registers: int = 16
+    x86: bool = False
+    vnni: bool = False
+    scalef: bool = False
+    l1_bytes: int = 32 * 1024
+    l2_bytes: int = 512 * 1024
 
     def lanes(self, bytes_per_element: int) -> int:
         """How many elements of a size one vector register holds."""
@@ -27,7 +37,25 @@ class CpuTarget:
 def host() -> CpuTarget:
     """The CPU that this process runs on."""
     features = llvm.get_host_cpu_features()
-    if llvm.get_process_triple().startswith(("x86_64", "i686", "amd64")):
-        width = 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
-        return CpuTarget(width, bool(features.get("fma")))
-    return CpuTarget(16, True)
+    caches = {"l1_bytes": _cache(0, 32 * 1024), "l2_bytes": _cache(2, 512 * 1024)}
+    if not llvm.get_process_triple().startswith(("x86_64", "i686", "amd64")):
+        return CpuTarget(16, True, registers=32, **caches)
+    wide, half = bool(features.get("avx512f")), bool(features.get("avx2"))
+    return CpuTarget(
+        64 if wide else 32 if half else 16,
+        bool(features.get("fma")),
+        registers=32 if wide else 16,
+        x86=half,
+        vnni=bool(features.get("avx512vnni") and features.get("avx512vl")),
+        scalef=wide and bool(features.get("avx512vl")),
+        **caches,
+    )
+
+
+def _cache(index: int, default: int) -> int:
+    """Bytes of a cache of the first core as Linux tells it (0: data, 2: second level)."""
+    try:
+        text = Path(f"/sys/devices/system/cpu/cpu0/cache/index{index}/size").read_text(encoding="ascii")
+        return int(text.strip().removesuffix("K")) * 1024
+    except (OSError, ValueError):
+        return default

@@ -19,7 +19,7 @@ from tilec.backends.cpu.loops import Index, Values
 from tilec.backends.cpu.target import CpuTarget
 from tilec.backends.cpu.views import At, Coord, View
 from tilec.backends.cpu.workspace import Buffer, Workspace
-from tilec.ir.core import Block, Op, Value, free_values, walk
+from tilec.ir.core import Block, Op, Value, definitions, free_values, walk
 from tilec.ir.core import uses as uses_of
 from tilec.ir.types import TileType
 
@@ -66,9 +66,12 @@ class Code:
         self.temporaries: list[Buffer] = []
         self.grid: tuple[Any, ...] = ()
         self.program: tuple[Any, ...] = ()
-        self.users = uses_of(body)
+        self.users, self.definitions = uses_of(body), definitions(body)
+        self.parents = {inner.ops[-1]: op for op in walk(body) for inner in op.blocks if inner.ops}
         self.inside: frozenset[View] = frozenset()
         self.pending: set[Value] = set()
+        self.packed: dict[Any, Any] = {}
+        self.batches: dict[Op, Any] = {}
         self.captured = {v for op in walk(body) for inner in op.blocks for v in free_values(inner)}
 
     @contextmanager
@@ -162,6 +165,10 @@ class Code:
         """The address of a buffer."""
         return self.b.gep(self.pointer, [loops.i64(buffer.offset)], source_etype=I8, inbounds=True)
 
+    def pointer_to(self, buffer: Buffer, element: Any, offset: Index) -> Any:
+        """The address of an element of an LLVM type in a buffer."""
+        return self.b.gep(self.base(buffer), [loops.i64(offset)], source_etype=element, inbounds=True)
+
     def address(self, buffer: Buffer, type_: TileType, at: At) -> tuple[Any, Index]:
         """The address of the first lane, and the distance between lanes in elements."""
         offset: Index = 0
@@ -169,9 +176,7 @@ class Code:
         for coord, pitch in zip(at, pitches(type_.shape), strict=True):
             offset = loops.add(self.b, offset, loops.mul(self.b, coord.base, pitch))
             step = pitch if coord.lane else step
-        element = storage(type_.dtype)
-        start = self.base(buffer)
-        return self.b.gep(start, [loops.i64(offset)], source_etype=element, inbounds=True), step
+        return self.pointer_to(buffer, storage(type_.dtype), offset), step
 
     def over(
         self, shape: tuple[int, ...], body: Callable[[At, int], None], bytes_: int = 4,
@@ -179,7 +184,7 @@ class Code:
     ) -> None:  # fmt: skip
         """Loops over a tile, with vectors of lanes along an axis (the last one longer than 1).
 
-        ``within``: bounds of the other axes.
+        ``within``: bounds of the axes; along that of the vectors the lower one is not used.
         """
         long = [d for d, n in enumerate(shape) if n > 1]
         axis = lane_axis if lane_axis is not None else long[-1] if long else None
@@ -192,11 +197,12 @@ class Code:
                 body(tuple(coords), 1)
                 return
             for lanes, start, stop in loops.segments(shape[axis], self.target.lanes(bytes_)):
+                last = stop if within is None else loops.least(self.b, stop, within[axis][1])
 
                 def one(i: Index, lanes: int = lanes) -> None:
                     body((*coords[:axis], Coord(i, lanes > 1), *coords[axis + 1 :]), lanes)
 
-                loops.each(self.b, start, stop, lanes, one)
+                loops.each(self.b, start, last, lanes, one)
 
         loops.nest(self.b, bounds, inner)
 

@@ -1,0 +1,151 @@
+"""The inner loops of a product: a block of rows by vectors of columns held in registers over k.
+
+The left operand is read one element at a time and repeated over the lanes; the
+right one is read in vectors from panels. Order of summation: k ascending, with
+fused multiply-add where the host has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tilec.backends.cpu import loops
+from tilec.backends.cpu.access import load
+from tilec.backends.cpu.lanes import I16, I32, Lanes, element_constant, register
+from tilec.backends.cpu.loops import Index
+from tilec.backends.cpu.target import CpuTarget
+from tilec.backends.cpu.tiles import Code
+from tilec.backends.cpu.workspace import Buffer
+from tilec.ir.types import DType, TileType
+
+VECTORS = 2
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a panel holds: elements of the sum's dtype, or pairs of int16 along k (``pairs``)."""
+
+    total: DType
+    pairs: bool = False
+
+    @property
+    def depth(self) -> int:
+        """How many steps of k one element covers."""
+        return 2 if self.pairs else 1
+
+
+@dataclass(frozen=True)
+class Left:
+    """The left operand; element (i, k) is at i * row + k * step."""
+
+    buffer: Buffer
+    row: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Right:
+    """The right operand in panels: the one from column j begins at j * depth, row-major inside."""
+
+    buffer: Buffer
+    depth: int
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Where the sums are: read at a place (None: they begin at zero), and written."""
+
+    type: TileType
+    read: Callable[[tuple[Index, Index], Lanes], Any] | None
+    write: Callable[[tuple[Index, Index], Lanes, Any], None]
+
+
+def block_rows(target: CpuTarget) -> int:
+    """Rows of a block: with 2 vectors of columns, all sums and operands fit the registers."""
+    return 12 if target.registers >= 32 else 6
+
+
+def panel_widths(columns: int, lanes: int) -> list[tuple[tuple[int, int], int, int]]:
+    """((lanes, vectors), start, stop): pairs of vectors, then single ones, then parts."""
+    pairs = columns // (lanes * VECTORS) * lanes * VECTORS
+    parts = [((lanes, VECTORS), 0, pairs)] if pairs else []
+    rest = loops.segments(columns - pairs, lanes)
+    return parts + [((n, 1), pairs + start, pairs + stop) for n, start, stop in rest]
+
+
+def multiply(code: Code, form: Form, operands: tuple[Left, Right], sums: Sums, depth: Index,
+             needed: Sequence[Index]) -> None:  # fmt: skip
+    """sums += left @ right over ``depth`` elements of k, at least in the ``needed`` rows and columns."""
+    rows, columns = sums.type.shape
+    lanes = code.target.lanes(form.total.bytes)
+    for width, start, stop in panel_widths(columns, lanes):
+        last = loops.least(code.b, stop, needed[1])
+
+        def panel(j: Index, width: tuple[int, int] = width) -> None:
+            for count, first, end in _heights(rows, block_rows(code.target)):
+
+                def block(i: Index, count: int = count) -> None:
+                    _block(code, form, operands, sums, (i, count), (j, *width), depth)
+
+                loops.each(code.b, first, loops.least(code.b, end, needed[0]), count, block)
+
+        loops.each(code.b, start, last, width[0] * width[1], panel)
+
+
+def _heights(rows: int, block: int) -> list[tuple[int, int, int]]:
+    whole = rows // block * block
+    parts = [(block, 0, whole)] if whole else []
+    return parts + ([(rows - whole, whole, rows)] if rows > whole else [])
+
+
+def _block(code: Code, form: Form, operands: tuple[Left, Right], sums: Sums,
+           rows: tuple[Index, int], columns: tuple[Index, int, int], depth: Index) -> None:  # fmt: skip
+    """One block of sums, held in registers over all of k."""
+    b, (left, right) = code.b, operands
+    (i, count), (j, lanes, vectors) = rows, columns
+    e, width, element = Lanes(b, lanes, code.target), lanes * vectors, register(form.total)
+    spots = [(loops.add(b, i, r), loops.add(b, j, v * lanes)) for r in range(count) for v in range(vectors)]
+    none = e.splat_constant(element_constant(form.total, 0))
+    start = [none if sums.read is None else sums.read(s, e) for s in spots]
+    lefts = code.pointer_to(left.buffer, element, loops.mul(b, i, left.row))
+    rights = code.pointer_to(right.buffer, element, loops.mul(b, j, right.depth))
+
+    def at(pointer: Any, offset: Index) -> Any:
+        return b.gep(pointer, [loops.i64(offset)], source_etype=element, inbounds=True)
+
+    def step(k: Index, totals: Sequence[Any]) -> list[Any]:
+        row = at(rights, loops.mul(b, k, width))
+        ys = [load(e, at(row, v * lanes), element, 1) for v in range(vectors)]
+        column, out = at(lefts, loops.mul(b, k, left.step)), []
+        for r in range(count):
+            x = e.splat(load(Lanes(b, 1, code.target), at(column, r * left.row), element, 1))
+            out += [accumulate(e, form, x, y, totals[r * vectors + v]) for v, y in enumerate(ys)]
+        return out
+
+    for spot, total in zip(spots, loops.loop(b, 0, depth, 1, start, step), strict=True):
+        sums.write(spot, e, total)
+
+
+def accumulate(e: Lanes, form: Form, x: Any, y: Any, total: Any) -> Any:
+    """total + x * y, or for pairs total + x0 * y0 + x1 * y1."""
+    if form.pairs:
+        return _add_pairs(e, x, y, total)
+    return e.fma(x, y, total) if form.total.is_float else e.b.add(total, e.b.mul(x, y))
+
+
+def _add_pairs(e: Lanes, x: Any, y: Any, total: Any) -> Any:
+    bits = 32 * e.lanes
+    if bits in (128, 256, 512) and e.target.vnni:
+        return e.call(f"llvm.x86.avx512.vpdpwssd.{bits}", total.type, total, x, y)
+    if bits in (128, 256, 512) and e.target.x86:
+        name = {128: "sse2.pmadd.wd", 256: "avx2.pmadd.wd", 512: "avx512.pmaddw.d.512"}[bits]
+        words = Lanes(e.b, 2 * e.lanes, e.target).vec(I16)
+        pair = e.call(f"llvm.x86.{name}", total.type, e.b.bitcast(x, words), e.b.bitcast(y, words))
+        return e.b.add(total, pair)
+    sixteen = e.const(I32, 16)
+    for low in (True, False):
+        a, b = (e.b.ashr(e.b.shl(v, sixteen) if low else v, sixteen) for v in (x, y))
+        total = e.b.add(total, e.b.mul(a, b))
+    return total

@@ -1,0 +1,256 @@
+"""Operands of products as the microkernel reads them, packed once per use or once per loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+
+from tilec.backends.cpu import loops
+from tilec.backends.cpu.access import store
+from tilec.backends.cpu.floats import convert
+from tilec.backends.cpu.lanes import F32, I16, I32, Lanes, element_constant, register
+from tilec.backends.cpu.loops import Index
+from tilec.backends.cpu.microkernel import Form, Left, Right, panel_widths
+from tilec.backends.cpu.tiles import Code, Lazy, tile_type
+from tilec.backends.cpu.views import Coord, View
+from tilec.backends.cpu.workspace import Buffer
+from tilec.ir.core import Value
+from tilec.ir.types import TileType, int16
+
+LINE = 64  # bytes of a cache line
+
+
+def natural_axis(code: Code, value: Value) -> int:
+    """The axis of a matrix along which its elements are consecutive in memory."""
+    found = code.env[value]
+    if isinstance(found, View) and found.tensor.type.contiguous is not None:
+        shape = found.type.shape
+        return 1 if len(shape) < 2 or found.tensor.type.contiguous == len(shape) - 1 else 0
+    if isinstance(found, Lazy) and found.op.name == "permute":
+        return 1 - natural_axis(code, found.op.args[0])
+    if isinstance(found, Lazy) and found.op.name in ("cast", "reshape", "bitcast"):
+        return natural_axis(code, found.op.args[0])
+    return 1
+
+
+def in_place(code: Code, value: Value, form: Form) -> Left | None:
+    """The left operand where it already is, if the microkernel can read it there."""
+    found, turned = code.env[value], False
+    while isinstance(found, Lazy) and found.op.name in ("permute", "reshape"):
+        turned ^= found.op.name == "permute"
+        if len(tile_type(found.op.args[0]).shape) != 2:
+            return None
+        found = code.env[found.op.args[0]]
+    if not isinstance(found, Buffer) or form.pairs or tile_type(value).dtype != form.total:
+        return None
+    pitch = tile_type(value).shape[0 if turned else 1]
+    return Left(found, 1, pitch) if turned else Left(found, pitch, 1)
+
+
+def _pitch(form: Form, depth: int) -> int:
+    """Elements between rows: a power of two would put all rows of a block into one cache set."""
+    size = form.total.bytes
+    return depth + LINE // size if depth * size % 2048 == 0 else depth
+
+
+def left_room(code: Code, value: Value, form: Form, depth: int) -> Buffer:
+    """Memory for a left operand over ``depth`` elements of k."""
+    rows = tile_type(value).shape[0]
+    return code.memory.allocate(TileType(form.total, (rows, _pitch(form, depth))))
+
+
+def left_in(code: Code, buffer: Buffer, value: Value, form: Form, depth: int) -> Left:
+    """How a left operand lies in its room: in the order of its own memory."""
+    if natural_axis(code, value) == 0 and not form.pairs:
+        return Left(buffer, 1, tile_type(value).shape[0])
+    return Left(buffer, _pitch(form, depth), 1)
+
+
+def new_left(code: Code, value: Value, form: Form, depth: int) -> Left:
+    """Room for a left operand over ``depth`` elements of k."""
+    return left_in(code, left_room(code, value, form, depth), value, form, depth)
+
+
+def new_right(code: Code, value: Value, form: Form, depth: int) -> Right:
+    """Room for a right operand over ``depth`` elements of k."""
+    columns = tile_type(value).shape[1]
+    return Right(code.memory.allocate(TileType(form.total, (depth, columns))), depth)
+
+
+def pack_left(
+    code: Code, value: Value, form: Form, into: Left, start: Index, tf32: bool,
+    part: tuple[Index, Index] | None = None,
+) -> None:  # fmt: skip
+    """Write a left operand from element ``start`` of k on, at least ``part`` of its rows and columns."""
+    shape = tile_type(value).shape
+    kind, per = (I16, 2) if form.pairs else (register(form.total), 1)
+
+    def copy(at: Sequence[Coord], lanes: int) -> None:
+        e = Lanes(code.b, lanes, code.target)
+        found = operand_element(code, value, form, tuple(at), e, tf32)
+        k = loops.add(code.b, loops.mul(code.b, start, per), at[1].base)
+        offset = loops.add(
+            code.b, loops.mul(code.b, at[0].base, into.row * per), loops.mul(code.b, k, into.step)
+        )
+        pitch = into.row * per if at[0].lane else into.step
+        store(e, code.pointer_to(into.buffer, kind, offset), found, pitch)
+
+    def run(_: bool) -> tuple[()]:
+        axis = 0 if into.step != 1 else 1
+        within = [(0, n) for n in part or shape]
+        code.over(shape, copy, form.total.bytes, within, axis)
+        if form.pairs and shape[1] % 2:
+            _clear_last(code, into, shape, start)
+        return ()
+
+    code.versions([value], run)
+
+
+def _clear_last(code: Code, into: Left, shape: tuple[int, ...], start: Index) -> None:
+    """The second half of the last pair of an odd number of products is zero."""
+
+    def clear(i: Index) -> None:
+        k = loops.add(code.b, loops.mul(code.b, start, 2), shape[1])
+        offset = loops.add(code.b, loops.mul(code.b, i, 2 * into.row), k)
+        store(Lanes(code.b, 1, code.target), code.pointer_to(into.buffer, I16, offset), I16(0), 1)
+
+    loops.each(code.b, 0, shape[0], 1, clear)
+
+
+def operand_element(code: Code, value: Value, form: Form, at: tuple[Coord, ...], e: Lanes, tf32: bool) -> Any:
+    """An element or vector of an operand in the dtype of the panels."""
+    target = int16 if form.pairs else form.total
+    found = convert(e, code.element(value, at, e.lanes), tile_type(value).dtype, target)
+    if not tf32:
+        return found
+    # tf32: drop the low 13 bits of the mantissa.
+    bits = e.b.and_(e.b.bitcast(found, e.vec(I32)), e.const(I32, 0xFFFFE000))
+    return e.b.bitcast(bits, e.vec(F32))
+
+
+def pack_right(
+    code: Code, value: Value, form: Form, into: Right, start: Index, tf32: bool,
+    part: tuple[Index, Index] | None = None,
+) -> None:  # fmt: skip
+    """Write a right operand into its panels from element ``start`` of k on, at least ``part`` of it."""
+    columns = tile_type(value).shape[1]
+    lanes = code.target.lanes(form.total.bytes)
+
+    def run(_: bool) -> tuple[()]:
+        turn = natural_axis(code, value) == 0
+        for width, first, stop in panel_widths(columns, lanes):
+
+            def panel(j: Index, width: tuple[int, int] = width) -> None:
+                pack = _turned_panel if turn and width[0] == lanes > 1 else _panel
+                pack(code, value, form, into, (j, *width), start, tf32, part[0] if part else None)
+
+            last = stop if part is None else loops.least(code.b, stop, part[1])
+            loops.each(code.b, first, last, width[0] * width[1], panel)
+        return ()
+
+    code.versions([value], run)
+
+
+def _spot(code: Code, form: Form, into: Right, columns: tuple[Index, int, int], k: Index) -> Any:
+    """The address of row k of a panel."""
+    j, lanes, vectors = columns
+    offset = loops.add(code.b, loops.mul(code.b, j, into.depth), loops.mul(code.b, k, lanes * vectors))
+    return code.pointer_to(into.buffer, register(form.total), offset)
+
+
+def _panel(code: Code, value: Value, form: Form, into: Right, columns: tuple[Index, int, int],
+           start: Index, tf32: bool, rows: Index | None) -> None:  # fmt: skip
+    """Vectors along the columns, row by row (pairs: two rows interleaved)."""
+    j, lanes, vectors = columns
+    extent = tile_type(value).shape[0]
+    e = Lanes(code.b, lanes, code.target)
+
+    def row(k: Index, v: int) -> Any:
+        at = (Coord(k), Coord(loops.add(code.b, j, v * lanes), lanes > 1))
+        return operand_element(code, value, form, at, e, tf32)
+
+    def write(k: Index, found: Sequence[Any]) -> None:
+        spot = _spot(code, form, into, columns, loops.add(code.b, start, k))
+        for v, vector in enumerate(found):
+            place = code.b.gep(spot, [loops.i64(v * lanes)], source_etype=register(form.total))
+            store(e, place, vector, 1)
+
+    if not form.pairs:
+        stop = extent if rows is None else loops.least(code.b, extent, rows)
+        loops.each(code.b, 0, stop, 1, lambda k: write(k, [row(k, v) for v in range(vectors)]))
+        return
+
+    def pair(k: Index) -> None:
+        first = loops.mul(code.b, k, 2)
+        second = loops.add(code.b, first, 1)
+        write(k, [_pair(e, row(first, v), row(second, v)) for v in range(vectors)])
+
+    loops.each(code.b, 0, extent // 2, 1, pair)
+    if extent % 2:
+        zero = e.splat_constant(element_constant(int16, 0))
+        write(extent // 2, [_pair(e, row(extent - 1, v), zero) for v in range(vectors)])
+
+
+def _pair(e: Lanes, low: Any, high: Any) -> Any:
+    """Two int16 in an int32, the first in the low half."""
+    wide = e.b.shl(e.b.zext(high, e.vec(I32)), e.const(I32, 16))
+    return e.b.or_(e.b.zext(low, e.vec(I32)), wide)
+
+
+def _turned_panel(code: Code, value: Value, form: Form, into: Right, columns: tuple[Index, int, int],
+                  start: Index, tf32: bool, rows: Index | None) -> None:  # fmt: skip
+    """Vectors along k, a square of them transposed in registers at a time."""
+    j, lanes, vectors = columns
+    element, per = register(form.total), form.depth
+    whole = tile_type(value).shape[0] // (lanes * per) * lanes
+
+    def square(k: Index) -> None:
+        for v in range(vectors):
+            found = [_along_k(code, value, form, (k, loops.add(code.b, j, v * lanes + r)), tf32)
+                     for r in range(lanes)]  # fmt: skip
+            for r, vector in enumerate(transpose(code.b, found)):
+                spot = _spot(code, form, into, columns, loops.add(code.b, start, loops.add(code.b, k, r)))
+                place = code.b.gep(spot, [loops.i64(v * lanes)], source_etype=element)
+                store(Lanes(code.b, lanes, code.target), place, vector, 1)
+
+    stop = whole if rows is None or form.pairs else loops.least(code.b, whole, rows)
+    loops.each(code.b, 0, stop, lanes, square)
+    for k in range(whole, -(-tile_type(value).shape[0] // per)):
+        for c in range(lanes * vectors):
+            one = _along_k(code, value, form, (k, loops.add(code.b, j, c)), tf32, single=True)
+            spot = _spot(code, form, into, columns, loops.add(code.b, start, k))
+            place = code.b.gep(spot, [loops.i64(c)], source_etype=element)
+            store(Lanes(code.b, 1, code.target), place, one, 1)
+
+
+def _along_k(code: Code, value: Value, form: Form, at: tuple[Index, Index], tf32: bool,
+             single: bool = False) -> Any:  # fmt: skip
+    """Panel elements k, k + 1, ... of one column (or only the first of them)."""
+    lanes = 1 if single else code.target.lanes(form.total.bytes)
+    k = loops.mul(code.b, at[0], form.depth)
+    if not form.pairs or not single:
+        e = Lanes(code.b, lanes * form.depth, code.target)
+        found = operand_element(code, value, form, (Coord(k, e.lanes > 1), Coord(at[1])), e, tf32)
+        return code.b.bitcast(found, ir.VectorType(I32, lanes)) if form.pairs else found
+    e = Lanes(code.b, 1, code.target)
+    low = operand_element(code, value, form, (Coord(k), Coord(at[1])), e, tf32)
+    if isinstance(k, int) and k + 1 >= tile_type(value).shape[0]:
+        return _pair(e, low, I16(0))
+    return _pair(e, low, operand_element(code, value, form, (Coord(k + 1), Coord(at[1])), e, tf32))
+
+
+def transpose(b: Any, rows: Sequence[Any]) -> list[Any]:
+    """A square of vectors transposed: bit by bit of the lane number, lane and row change places."""
+    out, n, step = list(rows), len(rows), 1
+    while step < n:
+        keep = [lane if not lane & step else n + lane - step for lane in range(n)]
+        move = [lane + step if not lane & step else n + lane for lane in range(n)]
+        masks = [ir.Constant(ir.VectorType(I32, n), m) for m in (keep, move)]
+        for i in range(n):
+            if not i & step:
+                pair = out[i], out[i + step]
+                out[i], out[i + step] = (b.shuffle_vector(*pair, m) for m in masks)
+        step *= 2
+    return out
