@@ -40,8 +40,9 @@ def main() -> int:
         ["git", "ls-files", "-co", "--exclude-standard", "*.md"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    faults = [f for name in listed.stdout.split() for f in broken(ROOT / name)]
-    print("\n".join(faults) or f"links of {len(listed.stdout.split())} files are right")
+    paths = [ROOT / name for name in listed.stdout.split()]
+    faults = [f for path in paths if not path.is_symlink() for f in broken(path)]
+    print("\n".join(faults) or f"links of {len(paths)} files are right")
     return 1 if faults else 0
 
 
