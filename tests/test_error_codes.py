@@ -18,6 +18,7 @@ MAKERS = {
     "fault": "EmulatorError", ".fault": "InternalError", "Fault": "InternalError", ".report": "Report",
     "Race": "Report",
     ".error": "TilecSyntaxError", "syntax_error": "TilecSyntaxError",
+    "LaterTargetError": "InternalError",
     "MissingAttributeError": "TilecValueError", "MissingStageError": "TilecValueError",
 }  # fmt: skip
 CLASSES = {

@@ -15,6 +15,7 @@ from tilec.ir.core import Kernel, Value
 from tilec.ir.errors import UnsupportedError
 from tilec.ir.layout import scalar
 from tilec.ir.ptx.builder import Builder
+from tilec.ir.ptx.isa import LaterTargetError
 from tilec.ir.ptx.module import Addr, Int, Reg
 from tilec.ir.types import TensorType, TileType
 from tilec.passes.allocate import SmemPlan
@@ -35,9 +36,12 @@ def compile_kernel(kernel: Kernel, target: str = "sm_90a") -> Artifact:
     scalar, or of a tensor its pointer, all extents and all strides; tensor maps follow.
     """
     row, placed = TARGETS[target], assign_layouts(kernel)
-    if row.products == "wgmma":
-        return emit_kernel(Hopper(placed, RULES), target)
-    return emit_kernel(Ampere(placed, RULES, row.smem), target)
+    machine = Hopper(placed, RULES) if row.products == "wgmma" else Ampere(placed, RULES, row.smem)
+    try:
+        return emit_kernel(machine, target)
+    except LaterTargetError as error:
+        help = "compile for a later target, or compute in another dtype"
+        raise UnsupportedError("U134", error.message, help=help, loc=error.loc) from None
 
 
 class Machine(Protocol):

@@ -42,6 +42,10 @@ TARGET_VERSION = {
 _FAMILIES = {100: (100, 103), 110: (101, 110), 120: (120, 121)}
 
 
+class LaterTargetError(InternalError):
+    """An instruction that the target does not have, but others do."""
+
+
 @cache
 def canonical(opcode: str) -> str:
     """The opcode with its modifiers in the order of the table; an unknown one as it is."""
@@ -71,7 +75,7 @@ def check(instruction: Instruction, target: str, version: tuple[int, int] | None
         raise InternalError("X402", f"the operands of {instruction.opcode!r} are not {wanted}")
     form = fitting[0]
     if not target_has(target, form.target):
-        raise InternalError("X403", f"{instruction.opcode!r} needs {form.target}, not {target}")
+        raise LaterTargetError("X403", f"{instruction.opcode!r} needs {form.target}, not {target}")
     if version is not None and version < form.version:
         raise InternalError("X404", f"{instruction.opcode!r} needs PTX {form.version}, not {version}")
     return form
