@@ -174,18 +174,17 @@ def _compile(spec: str, target: str, signature: str | None, defines: Sequence[st
 
 def _stage(spec: str, stage: str, target: str, signature: str | None, defines: Sequence[str]) -> str:
     """A form needs the passes only, so it can be printed where a backend refuses the kernel."""
-    from tilec.driver import parse_target
+    from tilec.driver import lowered, parse_target
     from tilec.ir.forms import FORMS
     from tilec.ir.text import print_kernel
     from tilec.load import load_kernel
-    from tilec.passes import lower
 
     target = parse_target(target)
     texts = (*FORMS, *(("llvm",) if target == "cpu" else ("ptx", "sass")))
     if stage not in texts:
         raise click.UsageError(f"{target} has no stage {stage!r}; it has {', '.join(texts)}")
     if stage in FORMS:
-        return print_kernel(getattr(lower(load_kernel(spec, signature, defines), target), stage))
+        return print_kernel(getattr(lowered(load_kernel(spec, signature, defines), target), stage))
     return str(_compile(spec, target, signature, defines).asm[stage])
 
 

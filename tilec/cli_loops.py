@@ -117,11 +117,10 @@ def from_gallery(name: str) -> Problem:
 
 def _from_kernel(spec: str, target: str, signature: str | None, defines: Sequence[str]) -> list[Problem]:
     """The loops as the passes see them."""
-    from tilec.driver import parse_target
+    from tilec.driver import lowered, parse_target
     from tilec.load import load_kernel
-    from tilec.passes import lower
 
-    return list(lower(load_kernel(spec, signature, defines), parse_target(target)).problems)
+    return list(lowered(load_kernel(spec, signature, defines), parse_target(target)).problems)
 
 
 def listed() -> str:

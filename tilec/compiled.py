@@ -12,7 +12,7 @@ from tilec.backends.artifact import Artifact, CpuProgram
 from tilec.ir.core import Kernel
 from tilec.ir.errors import TilecValueError, UnsupportedError
 from tilec.ir.text import print_kernel
-from tilec.passes import Options, Stages, lower
+from tilec.passes import Options, Stages
 from tilec.passes.schedule.document import answer_data, canonical, problem_data
 from tilec.passes.schedule.model import Answer
 
@@ -36,7 +36,9 @@ class Compiled:
     @cached_property
     def stages(self) -> Stages:
         """The kernel in each form."""
-        return self._stages or lower(self.kernel, self.target, self.options)
+        from tilec.driver import lowered
+
+        return self._stages or lowered(self.kernel, self.target, self.options)
 
     @property
     def tile(self) -> Kernel:

@@ -21,11 +21,13 @@ from tilec.ir.core import Kernel
 from tilec.ir.errors import TilecValueError, UnsupportedError
 from tilec.ir.text import print_kernel
 from tilec.passes import Options, Stages, lower
+from tilec.passes.schedule.proofs import kept_on
 from tilec.passes.targets import TARGETS as GPUS
+from tilec.proof_shelf import ProofShelf
 from tilec.runtime.cache import Cache, key_of, source_digest
 from tilec.runtime.config import config
 
-__all__ = ["TARGETS", "Asm", "Compiled", "Options", "compile", "default_cache", "parse_target"]
+__all__ = ["TARGETS", "Asm", "Compiled", "Options", "compile", "default_cache", "lowered", "parse_target"]
 
 TARGETS = ("cpu", *GPUS)
 # Makers of code: another release may make other code from the same kernel.
@@ -56,11 +58,18 @@ def compile(kernel: Kernel, target: str = "sm_90a", options: Options | None = No
 
 def _compile(kernel: Kernel, target: str, options: Options) -> Compiled:
     start = time.perf_counter()
-    stages = lower(kernel, target, options)
+    stages = lowered(kernel, target, options)
     middle = time.perf_counter()
     artifact = _emit(stages, target)
     log = (*stages.log, f"passes: {middle - start:.3f} s", f"backend: {time.perf_counter() - middle:.3f} s")
     return Compiled(kernel, target, options, artifact, log, _stages=stages)
+
+
+def lowered(kernel: Kernel, target: str, options: Options | None = None) -> Stages:
+    """All forms of a kernel. Loops that were solved before, for any kernel, are read from the cache."""
+    shelf = ProofShelf(default_cache(), _compiler()) if config().cache else None
+    with kept_on(shelf):
+        return lower(kernel, target, options or Options())
 
 
 def _emit(stages: Stages, target: str) -> Artifact | CpuProgram:

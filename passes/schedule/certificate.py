@@ -1,7 +1,8 @@
 """Certificates: a problem, its plan, and why no smaller interval exists, for others to check.
 
 What a closed form proves is checked without a solver. A bound of the kind "range" carries
-the question that z3 refuted as SMT-LIB text: any solver can be asked again.
+the question that z3 refuted as SMT-LIB text: any solver can be asked again. A short
+certificate has only the hash of that text, which follows from the problem.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ RLIMIT = 400_000_000  # z3 resource units for one question
 FIELDS = ("format", "problem", "answer", "smt2", "smt2_sha256", "solver", "sha256")
 
 
-def certificate(problem: Problem, answer: Answer) -> dict[str, Any]:
-    """The certificate of an answer that has a schedule."""
+def certificate(problem: Problem, answer: Answer, *, short: bool = False) -> dict[str, Any]:
+    """The certificate of an answer that has a schedule. ``short``: without the text of the question."""
     text = None
     if answer.bound.kind == "range":
         from tilec.passes.schedule.query import smt2
@@ -40,7 +41,7 @@ def certificate(problem: Problem, answer: Answer) -> dict[str, Any]:
         "format": FORMAT,
         "problem": problem_data(problem),
         "answer": answer_data(problem, answer),
-        "smt2": text,
+        "smt2": None if short else text,
         "smt2_sha256": None if text is None else _hash(text),
         "solver": f"z3 {importlib.metadata.version('z3-solver')}",
     }
@@ -138,12 +139,12 @@ def _range(problem: Problem, bound: Bound, data: dict[str, Any], solver: bool) -
         if text is not None or data["smt2_sha256"] is not None:
             yield "[range] a question to a solver, for a bound that needs none"
         return
-    if not isinstance(text, str) or data["smt2_sha256"] != _hash(text):
+    if text is not None and data["smt2_sha256"] != _hash(str(text)):
         yield "[range] the hash is not that of the question"
         return
     yield from _below(problem, bound)
     if solver:
-        yield from _asked_again(problem, bound, text)
+        yield from _asked_again(problem, bound, data["smt2_sha256"])
 
 
 def _below(problem: Problem, bound: Bound) -> Iterator[str]:
@@ -154,11 +155,12 @@ def _below(problem: Problem, bound: Bound) -> Iterator[str]:
         yield f"[range] nothing refutes intervals below {bound.low}"
 
 
-def _asked_again(problem: Problem, bound: Bound, text: str) -> Iterator[str]:
+def _asked_again(problem: Problem, bound: Bound, hash: str) -> Iterator[str]:
     from tilec.passes.schedule.query import smt2
     from tilec.passes.schedule.smt import Session
 
-    if smt2(problem, bound.low, bound.value - 1) != text:
+    text = smt2(problem, bound.low, bound.value - 1)
+    if _hash(text) != hash:
         yield "[range] the question is not that of this problem"
     session = Session(RLIMIT)
     session.read(text.replace("(check-sat)", ""))

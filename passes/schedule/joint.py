@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from tilec.ir.core import Kernel, Op
 from tilec.ir.errors import InternalError
@@ -19,7 +18,7 @@ from tilec.passes.schedule.follow import Place, places
 from tilec.passes.schedule.machines import Machine
 from tilec.passes.schedule.model import Answer, Problem, Schedule
 from tilec.passes.schedule.plan import compute_groups, program, turns
-from tilec.passes.schedule.search import solve
+from tilec.passes.schedule.proofs import solve_once
 from tilec.passes.schedule.slots import Ring, budget, least, rings, total, with_spares
 
 UNIT = "TC"
@@ -70,7 +69,7 @@ def plan_kernel(
         taken = machine.smem - machine.smem_kept - limit + _others(found, depths, loop)
         wishes = Wishes(stages, warps, parts, taken)
         loops.append(loop_problem(kernel, number, machine, wishes))
-        answers.append(solve_once(loops[-1].problem))
+        answers.append(solve_once(loops[-1].problem, RLIMIT))
         if answers[-1].schedule is not None:
             depths.update(answers[-1].schedule.depths)
     depths = with_spares(found, depths, limit, machine.max_depth)
@@ -99,12 +98,6 @@ def check(problem: Problem, answer: Answer) -> None:
         faults.append("[bound] called optimal, but the bound is not the interval")
     if faults:
         raise InternalError("X301", f"{problem.name}: wrong schedule: " + "; ".join(faults))
-
-
-@lru_cache(maxsize=256)
-def solve_once(problem: Problem) -> Answer:
-    """`solve`, remembered: a loop is compiled many times in one process."""
-    return solve(problem, rlimit=RLIMIT)
 
 
 def _others(found: tuple[Ring, ...], depths: Mapping[str, int], loop: Op) -> int:
