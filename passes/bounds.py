@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class _Joiner:
             return []
         ops: list[Op] = []
 
-        def emit(name: str, *args: Value, **attrs: object) -> Value:
+        def emit(name: str, *args: Value, **attrs: Any) -> Value:
             ops.append(make(name, args, loc=op.loc, **attrs))
             return ops[-1].result
 

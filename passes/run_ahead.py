@@ -9,6 +9,7 @@ Puts for iterations that do not come name places outside of the tensor: nothing 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tilec.ir.core import Block, Kernel, Op, Value, clone_block, clone_op, definitions, frozen, walk
 from tilec.ir.ops import make, opdef, written_tensors
@@ -125,7 +126,7 @@ class _Scalars:
     def __init__(self, loop: Op) -> None:
         self.ops, self.loc = list[Op](), loop.loc
 
-    def do(self, name: str, *args: Value, **attrs: object) -> Value:
+    def do(self, name: str, *args: Value, **attrs: Any) -> Value:
         self.ops.append(make(name, args, loc=self.loc, **attrs))
         return self.ops[-1].result
 
