@@ -40,6 +40,9 @@ def test_a_page_that_is_followed_from_top_to_bottom(
             Path(name[1]).write_text(block, encoding="utf-8")
             if language == "python":
                 runpy.run_path(name[1], run_name="__main__")
+    for picture in (ROOT / "docs" / "pictures").glob("*.svg"):
+        if Path(picture.name).exists():
+            assert Path(picture.name).read_text() == picture.read_text(), "the page's command makes another"
     for made in set(sys.modules) - before:
         if str(tmp_path) in str(getattr(sys.modules[made], "__file__", "")):
             del sys.modules[made]
