@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from tilec.backends.ptx.context import Emitter
 from tilec.backends.ptx.hopper_plan import sites
 from tilec.ir.core import Kernel, Op
-from tilec.ir.errors import ResourceError
 from tilec.ir.layout import LANE_BITS
 
 BARRIERS = 16  # of a CTA (PTX ISA, bar)
@@ -35,7 +34,7 @@ class Handover:
 class Chain:
     """Who takes each turn, and the barrier to each turn's group from the group of the turn before.
 
-    No barrier (None) where one group takes both: its own order is enough.
+    No barrier (None) where one group takes both, whose own order is enough, or where none was left.
     """
 
     owners: tuple[str, ...]
@@ -45,34 +44,28 @@ class Chain:
 def plan_turns(kernel: Kernel) -> dict[str, Chain]:
     """The chains of a SCHEDULED kernel, with barriers that nobody else uses.
 
-    Barrier 0 is all threads', 1 and up are the groups' own. ResourceError R502, at the
-    turn, if the rest is not enough.
+    Barrier 0 is all threads', 1 and up are the groups' own. Where the rest is not enough, the
+    last chains have none: turns make loops faster, no value depends on them.
     """
     owners: dict[str, dict[int, str]] = {}
     threads: dict[str, int] = {"main": 0}
-    last: dict[str, Op] = {}
     for site in sites(kernel):
         threads.setdefault(site.group, site.warps << LANE_BITS)
         if site.op.name in TURNS:
             chain = site.op.attrs["chain"]
             owners.setdefault(chain, {})[site.op.attrs["index"]] = site.group
-            last[chain] = site.op
     chains, free = {}, len(threads)
     for name, found in owners.items():
-        order = tuple(found[i] for i in sorted(found))
-        chains[name], free = _chain(order, threads, free)
-        if free > BARRIERS:
-            raise ResourceError(
-                "R502", f"turns and groups need {free} named barriers, there are {BARRIERS}",
-                help="use fewer groups that take turns", loc=last[name].loc,
-            )  # fmt: skip
+        chains[name], free = _chain(tuple(found[i] for i in sorted(found)), threads, free)
     return chains
 
 
 def _chain(owners: tuple[str, ...], threads: Mapping[str, int], free: int) -> tuple[Chain, int]:
     """A chain whose barriers count from ``free``, and the next free number."""
     pairs = [(owners[i - 1], owners[i]) for i in range(len(owners))]
-    numbers = {p: free + n for n, p in enumerate(dict.fromkeys(p for p in pairs if p[0] != p[1]))}
+    between = dict.fromkeys(p for p in pairs if p[0] != p[1])
+    fits = free + len(between) <= BARRIERS
+    numbers = {p: free + n for n, p in enumerate(between)} if fits else {}
     before = tuple(
         Handover(numbers[p], threads[p[0]] + threads[p[1]]) if p in numbers else None for p in pairs
     )
