@@ -61,10 +61,9 @@ class Flight:
         else:
             self.pending.append(op)
 
-    def maybe(self) -> None:
-        """RANDOM: now and then one operation acts."""
-        if self.mode == "random" and self.pending and self.rng.random() < 0.25:
-            self.force()
+    def maybe(self) -> bool:
+        """RANDOM: now and then one operation acts. Whether one did."""
+        return self.mode == "random" and bool(self.pending) and self.rng.random() < 0.25 and self.force()
 
     def force(self) -> bool:
         """Let one operation act, since nothing else can. False if there is none."""

@@ -113,6 +113,8 @@ def _one_atomic(one: Strand, space: str, at: Array, operation: str, given: list[
     else:
         new = dtype.type(_ATOMIC[operation](old, given[0]))
     value = np.array([new], dtype).view(f"u{dtype.itemsize}")
+    if value[0] != np.array([old], dtype).view(value.dtype)[0]:
+        one.cta.machine.last_effect = one.cta.machine.now
     access.put(one, space, at, value, dtype.itemsize, 1, inst)
     return old
 
@@ -143,6 +145,7 @@ def _atomic128(inst: Instruction, program: Program) -> Run:
             old[i] = access.fetch(one, space, at, 8, 2, inst)[0]
             given = [[int(v["low"][i]), int(v["high"][i])] for v in values]
             if not swaps or given[0] == old[i].tolist():
+                s.cta.machine.last_effect = s.cta.machine.now
                 access.put(one, space, at, np.array([given[-1]], np.uint64), 8, 2, inst)
         put(s, bits.wide(old[:, 0], old[:, 1]))
 

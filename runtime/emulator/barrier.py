@@ -63,7 +63,7 @@ def _named(inst: Instruction, program: Program, waits: bool) -> Run:
         counts = per_thread(s, count(s)) if count is not None else None
         joined = [_join(s, w, names, counts, inst) for w in range(len(s.warps))]
         if not waits:
-            return None
+            return _rest(s, joined)
         return _until(s, joined, inst)
 
     return run
@@ -87,14 +87,30 @@ def _join(
         text = f"barrier {number} is used for {wanted} threads here, and for {named.wanted} by others"
         raise fault("E21", text, inst)
     named.wanted = wanted
-    cta.machine.observer.join(s, int(s.warps[w]), named, inst)
-    named.arrived += 32
-    if named.arrived > wanted:
-        raise fault("E21", f"{named.arrived} threads arrive at barrier {number} for {wanted}", inst)
-    if named.arrived == wanted:
-        named.complete()
-        _combine(named)
+    warp = int(s.warps[w])
+
+    def arrive() -> None:
+        cta.machine.observer.join(s, warp, named, inst)
+        named.arrived += 32
+        if named.arrived > wanted:
+            raise fault("E21", f"{named.arrived} threads arrive at barrier {number} for {wanted}", inst)
+        if named.arrived == wanted:
+            named.complete()
+            _combine(named)
+
+    named.come(warp, int((s.threads >> 5 == warp).sum()), int(cta.warp_alive[warp]), arrive)
     return named, generation, number
+
+
+def _rest(s: Strand, joined: list[tuple[NamedBarrier, int, int]]) -> Wait | None:
+    """An arrival waits for the other threads of its warp, though not for other warps."""
+    held = [
+        (b, w, b.whole[w]) for (b, _, _), w in zip(joined, s.warps.tolist(), strict=True) if w in b.partly
+    ]
+    if not held:
+        return None
+    text = "waits for the other threads of its warp to arrive at the barrier"
+    return Wait(lambda: all(b.whole[w] > n for b, w, n in held), lambda: text, retry=False, on=held[0][0])
 
 
 def _expected(cta: Cta) -> int:
@@ -172,18 +188,18 @@ def _reduction(inst: Instruction, program: Program) -> Run:
 
 
 def _cluster_arrive(s: Strand, inst: Instruction) -> None:
-    machine = s.cta.machine
-    named = machine.cluster_ctas[0].named[_CLUSTER]
+    cluster = s.cta.cluster
+    named = cluster[0].named[_CLUSTER]
     for warp in s.warps.tolist():
-        machine.observer.join(s, warp, named, inst)
+        s.cta.machine.observer.join(s, warp, named, inst)
     named.arrived += s.n
-    if named.arrived == sum(c.alive for c in machine.cluster_ctas):
+    if named.arrived == sum(c.alive for c in cluster):
         named.complete()
 
 
 def _cluster_wait(s: Strand, inst: Instruction) -> Wait | None:
     """Waits for the phase in which this warp arrived, which ``quota`` of waits passed counts."""
-    named = s.cta.machine.cluster_ctas[0].named[_CLUSTER]
+    named = s.cta.cluster[0].named[_CLUSTER]
     passed = s.cta.cluster_waits
     goal = int(passed[s.warps].max()) + 1
     if named.generation >= goal:

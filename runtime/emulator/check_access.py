@@ -41,7 +41,7 @@ class AccessChecker(RaceChecker):
         super().begin(ctas)
         self.elsewhere: dict[tuple[int, int], tuple[int, Instruction]] = {}
         self.shared = [
-            Memory(Shadow(len(c.shared.data), self.granule["shared"], fresh=True), "shared", 0, c.rank)
+            Memory(Shadow(len(c.shared.data), self.granule["shared"], fresh=True), "shared", 0, c.slot)
             for c in ctas
         ]
 
@@ -80,7 +80,7 @@ class AccessChecker(RaceChecker):
 
     def _note_elsewhere(self, s: Strand, memory: Memory, actor: Actor, time: int, inst: Instruction) -> None:
         """Remember an access to shared memory of another CTA, for the check at the end."""
-        if memory.kind == "shared" and memory.rank != s.cta.rank:
+        if memory.kind == "shared" and memory.rank != s.cta.slot:
             for column in np.unique(actor.column).tolist():
                 self.elsewhere[memory.rank, column] = (time, inst)
 
@@ -122,7 +122,7 @@ class AccessChecker(RaceChecker):
                     memory = self.global_memory(owner)
                 shift = owner.granule.bit_length() - 1
             else:
-                memory = self.shared[owner.rank]
+                memory = self.shared[owner.slot]
                 shift = memory.shadow.shift
             each = max(size >> shift, 1)
             yield memory, self._warps(s, threads, mask, each), places(offset, shift, each)
@@ -133,10 +133,10 @@ class AccessChecker(RaceChecker):
     def _warps(self, s: Strand, threads: Array | None, mask: Array | None, each: int) -> Actor:
         """The warps of a strand, as actors of ``each`` granules a thread."""
         if len(s.warps) == 1:
-            only = int(s.warps[0]) + s.cta.rank * self.per_cta
+            only = int(s.warps[0]) + s.cta.slot * self.per_cta
             return Actor(self.clocks.known[only], FIRST + only, race.WARP)
         some = s.threads if threads is None else threads
-        rows: Array = ((some if mask is None else some[mask]) >> 5) + s.cta.rank * self.per_cta
+        rows: Array = ((some if mask is None else some[mask]) >> 5) + s.cta.slot * self.per_cta
         rows = rows if each == 1 else np.repeat(rows, each)
         return Actor(rows, FIRST + rows, race.WARP)
 

@@ -96,7 +96,7 @@ class CopyChecker(AccessChecker):
     ) -> BarrierWatch:
         time = self.timeline.tick(inst)
         made = BarrierWatch(self, s.cta, barrier, address, self.row(s, thread), time, inst)
-        memory = self.shared[s.cta.rank]
+        memory = self.shared[s.cta.slot]
         span, row = memory.shadow.span(address, 8), made.row
         self.check_write(memory, span, Actor(self.clocks.known[row], FIRST + row, race.WARP), inst)
         memory.shadow.note_object(span)
@@ -110,7 +110,7 @@ class CopyChecker(AccessChecker):
                 f"{watch.name} is invalidated while the copy at {where(watch.flights[0].inst)} is under way"
             )
             self.report("E12", text, inst, watch.flights[0].inst)
-        memory = self.shared[watch.cta.rank]
+        memory = self.shared[watch.cta.slot]
         row = int(self.rows(s)[0])
         memory.shadow.note_write(
             memory.shadow.span(watch.address, 8), self.clocks.ids[FIRST + row], self.timeline.tick(inst)
@@ -156,8 +156,8 @@ class CopyChecker(AccessChecker):
 
     def remote(self, row: int, cta: Cta, column: int, time: int, inst: Instruction) -> None:
         """Note for E23 that a warp touches a CTA that may not be its own."""
-        if row // self.per_cta != cta.rank:
-            self.elsewhere[cta.rank, column] = (time, inst)
+        if row // self.per_cta != cta.slot:
+            self.elsewhere[cta.slot, column] = (time, inst)
 
     def copy_in(self, s: Strand, thread: int, targets: Sequence[tuple[Cta, int, MBarrier]], size: int,
                 source: Source, swizzle: int, inst: Instruction) -> Landing:  # fmt: skip
@@ -167,7 +167,7 @@ class CopyChecker(AccessChecker):
         issued = self.clocks.publish(np.array([row]), flying & ~int(FOREVER))
         flights = []
         for owner, place, barrier in targets:
-            watch, memory = barrier.watch, self.shared[owner.rank]
+            watch, memory = barrier.watch, self.shared[owner.slot]
             if not isinstance(watch, BarrierWatch):
                 continue
             span = memory.shadow.span(place, size)
@@ -183,7 +183,7 @@ class CopyChecker(AccessChecker):
                 self._source(source, Actor(who, watch.column, race.MBARRIER, ORDER), time, inst)
             shadow.landed(span, flying, time)
             watch.land(flight, issued)
-            self.elsewhere[watch.cta.rank, watch.column] = (time, inst)
+            self.elsewhere[watch.cta.slot, watch.column] = (time, inst)
 
         return land
 
@@ -194,7 +194,7 @@ class CopyChecker(AccessChecker):
     def _source(self, source: Source, actor: Actor, time: int, inst: Instruction) -> None:
         """A copy reads its source."""
         if isinstance(source, Range) and source.cta is not None:
-            memory = self.shared[source.cta.rank]
+            memory = self.shared[source.cta.slot]
             place: Place = memory.shadow.span(source.start, source.size)
             self.check_read(memory, place, Actor(actor.who, actor.column, actor.kind, SHARED), inst)
             self.note_read(memory.shadow, place, actor, time)
@@ -242,7 +242,7 @@ class CopyChecker(AccessChecker):
     ) -> None:
         row, time = self.row(s, thread), self.timeline.tick(inst)
         who, stores = self.clocks.known[row], self._stores(s, thread)
-        memory = self.shared[s.cta.rank]
+        memory = self.shared[s.cta.slot]
         span = memory.shadow.span(place, size)
         self.check_read(memory, span, Actor(who, stores.reading.column, race.BULK_READ, SHARED), inst)
         memory.shadow.note_read(span, stores.reading.column, time)
@@ -257,7 +257,7 @@ class CopyChecker(AccessChecker):
         stores.inst = inst
 
     def _stores(self, s: Strand, thread: int) -> Stores:
-        key = (s.cta.rank, thread)
+        key = (s.cta.slot, thread)
         if key not in self.stores:
             name = f"a bulk store of {self.clocks.name(FIRST + self.row(s, thread))}"
             columns = [self.clocks.add(name, kind) for kind in (race.BULK_READ, race.BULK_WRITE)]
@@ -268,7 +268,7 @@ class CopyChecker(AccessChecker):
         """The bulk stores of the strand's threads, with the row of each."""
         if not self.stores:
             return []
-        rank, here = s.cta.rank, set(s.threads.tolist())
+        rank, here = s.cta.slot, set(s.threads.tolist())
         return [(self.row(s, t), x) for (r, t), x in self.stores.items() if r == rank and t in here]
 
     def bulk_commit(self, s: Strand) -> None:
@@ -286,7 +286,7 @@ class CopyChecker(AccessChecker):
 
     def _check_elected(self, s: Strand, mine: list[tuple[int, Stores]], inst: Instruction) -> None:
         """E25: a thread waits for stores that another lane of its warp has issued."""
-        rank = s.cta.rank
+        rank = s.cta.slot
         for warp in s.warps.tolist():
             if any(row == rank * self.per_cta + warp for row, _ in mine):
                 continue

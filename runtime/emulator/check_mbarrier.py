@@ -97,7 +97,7 @@ class BarrierWatch(Watch):
                 f"its initialisation by {checker.clocks.name(FIRST + self.row)} at {where(self.inst)}"
             )
             checker.report("E12", text, inst, self.inst)
-        if row // checker.per_cta != self.cta.rank:
+        if row // checker.per_cta != self.cta.slot:
             self._remote(row, inst)
 
     def _remote(self, row: int, inst: Instruction) -> None:
@@ -117,7 +117,7 @@ class BarrierWatch(Watch):
             self.use(release.row, inst)
             self._check_primary(release.row, inst)
         self.clock = join(self.clock, release.vector)
-        self.history.remote |= release.row // self.checker.per_cta != self.cta.rank
+        self.history.remote |= release.row // self.checker.per_cta != self.cta.slot
         self.history.arrived[release.row] = self.history.arrived.get(release.row, 0) + count
         self.checker.remote(release.row, self.cta, self.column, release.time, inst)
 

@@ -46,7 +46,7 @@ class OrderChecker(UnitChecker):
         self.cells = {key: c for key, c in self.cells.items() if key[0] == "global"}
 
     def join(self, s: Strand, warp: int, named: NamedBarrier, inst: Instruction) -> None:
-        row = np.array([warp + s.cta.rank * self.per_cta])
+        row = np.array([warp + s.cta.slot * self.per_cta])
         named.warps.add(int(row[0]))
         time, relaxed = self.timeline.tick(inst), ".relaxed" in inst.opcode
         vector = self.clocks.publish(row, time)

@@ -72,12 +72,12 @@ class RaceChecker(Observer):
 
     def rows(self, s: Strand) -> Array:
         """The rows of a strand's warps in the clocks."""
-        result: Array = s.warps + s.cta.rank * self.per_cta
+        result: Array = s.warps + s.cta.slot * self.per_cta
         return result
 
     def row(self, s: Strand, thread: int) -> int:
         """The row of a thread's warp."""
-        return s.cta.rank * self.per_cta + (thread >> 5)
+        return s.cta.slot * self.per_cta + (thread >> 5)
 
     def note_read(self, shadow: Shadow, place: Place, actor: Actor, time: int) -> None:
         if isinstance(actor.column, int):

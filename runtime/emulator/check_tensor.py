@@ -41,7 +41,7 @@ class TensorChecker(TensorWatch):
 
     def begin(self, ctas: Sequence[Cta]) -> None:
         size = LANES // _HALF * COLUMNS
-        self.memory = [Memory(Shadow(size, 1, fresh=True), "tensor", 0, c.rank) for c in ctas]
+        self.memory = [Memory(Shadow(size, 1, fresh=True), "tensor", 0, c.slot) for c in ctas]
         self.ctas = ctas
         self.columns: dict[tuple[str, int], int] = {}
         self.latest: dict[int, int] = {}
@@ -70,7 +70,7 @@ class TensorChecker(TensorWatch):
         return who
 
     def take(self, s: Strand, start: int, count: int, inst: Instruction) -> None:
-        shadow = self.memory[s.cta.rank].shadow
+        shadow = self.memory[s.cta.slot].shadow
         place = _granules(np.arange(LANES), np.arange(start, start + count))
         shadow.note_write(place, NOBODY, 1)
 
@@ -79,13 +79,13 @@ class TensorChecker(TensorWatch):
         row, clocks = int(self.checker.rows(s)[0]), self.checker.clocks
         for (kind, other), column in self.columns.items():
             time = self.latest.get(column, 0)
-            here = other // self.checker.per_cta == s.cta.rank
+            here = other // self.checker.per_cta == s.cta.slot
             if here and kind != race.TENSOR and clocks.known[other, ORDER, column] < time:
                 text = f"no {_WAITS[kind]} follows before the deallocation at {where(inst)}"
                 self.checker.report("E20", text, self.checker.timeline.site(time), inst)
         place = _granules(np.arange(LANES), np.arange(start, start + count))
         actor = Actor(clocks.known[row], FIRST + row, race.FREE)
-        self.checker.check_write(self.memory[s.cta.rank], place, actor, inst)
+        self.checker.check_write(self.memory[s.cta.slot], place, actor, inst)
 
     def load(self, s: Strand, cells: Cells, inst: Instruction) -> None:
         self._registers(s, cells, race.TENSOR_LOAD, inst)
@@ -95,7 +95,7 @@ class TensorChecker(TensorWatch):
 
     def _registers(self, s: Strand, cells: Cells, kind: str, inst: Instruction) -> None:
         checker, (cta, lanes, columns) = self.checker, cells
-        time, memory = checker.timeline.tick(inst), self.memory[cta.rank]
+        time, memory = checker.timeline.tick(inst), self.memory[cta.slot]
         for w, row in enumerate(checker.rows(s).tolist()):
             at = slice(32 * w, 32 * w + 32)
             place = _granules(lanes[:, at], columns[:, at])
@@ -121,9 +121,9 @@ class TensorChecker(TensorWatch):
         time, column = checker.timeline.tick(inst), self._column(row, race.TENSOR)
         actor = Actor(self._in_queue(row), column, race.TENSOR)
         for cta, units, swizzle in shared:
-            checker.read_operand(checker.shared[cta.rank], units, swizzle, actor.who, column, time, inst)
+            checker.read_operand(checker.shared[cta.slot], units, swizzle, actor.who, column, time, inst)
         for cells, writing in [*((c, False) for c in reads), *((c, True) for c in writes)]:
-            memory, place = self.memory[cells[0].rank], _granules(*cells[1:])
+            memory, place = self.memory[cells[0].slot], _granules(*cells[1:])
             self._check_fences(memory, place, row, inst)
             (checker.check_write if writing else checker.check_read)(memory, place, actor, inst)
             if writing:

@@ -89,8 +89,8 @@ class UnitChecker(CopyChecker):
                 known[column] = max(known[column], time)
 
     def product(self, cta: Cta, group: int, reads: Sequence[tuple[Array, int]], inst: Instruction) -> None:
-        time, memory = self.timeline.tick(inst), self.shared[cta.rank]
-        rows = np.arange(4) + cta.rank * self.per_cta + 4 * group
+        time, memory = self.timeline.tick(inst), self.shared[cta.slot]
+        rows = np.arange(4) + cta.slot * self.per_cta + 4 * group
         known = self.clocks.known[rows[0] : rows[-1] + 1]
         who, groups = known.min(axis=0), self._products(cta, group)
         for granules, swizzle in reads:
@@ -123,9 +123,9 @@ class UnitChecker(CopyChecker):
             self.report("E17", text, inst, before)
 
     def _products(self, cta: Cta, group: int) -> Groups:
-        key = (cta.rank, group)
+        key = (cta.slot, group)
         if key not in self.products:
-            first = self.clocks.name(FIRST + cta.rank * self.per_cta + 4 * group)
+            first = self.clocks.name(FIRST + cta.slot * self.per_cta + 4 * group)
             name = f"a wgmma of {first} and the next three"
             self.products[key] = Groups(self.clocks.add(name, race.WGMMA))
         return self.products[key]
@@ -136,7 +136,7 @@ class UnitChecker(CopyChecker):
     def product_wait(self, cta: Cta, group: int, pending: int, inst: Instruction) -> None:
         groups = self._products(cta, group)
         time, vector = groups.wait(pending)
-        rows = np.arange(4) + cta.rank * self.per_cta + 4 * group
+        rows = np.arange(4) + cta.slot * self.per_cta + 4 * group
         self.clocks.learn(rows, groups.column, time)
         if vector is not None:
             self.clocks.acquire(rows, vector)

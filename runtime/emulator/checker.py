@@ -72,7 +72,7 @@ class Checker(OrderChecker):
         for watch in self.watches:
             barrier = watch.barrier
             for flight in watch.flights:
-                self._ended(watch.cta.rank, watch.column, flight.inst)
+                self._ended(watch.cta.slot, watch.column, flight.inst)
             if barrier.tx and not watch.flights:
                 last = max(watch.armed.values(), key=lambda a: a.time, default=None)
                 text = f"{watch.name} of CTA {cta_name(watch.cta.ctaid)} ends with {barrier}"

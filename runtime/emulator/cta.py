@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -49,12 +50,16 @@ class MBarrier:
 
 @dataclass
 class NamedBarrier:
-    """Threads that arrived in this generation, and what they brought for bar.red. ``clock`` and
-    ``warps`` are the checker's: what the generation has released, and who has arrived; ``done``
-    and ``last`` are those of the generation before."""
+    """Threads that arrived in this generation, and what they brought for bar.red. A warp arrives with
+    the last of its threads: ``partly`` has how many of a warp have come, and what to do when the others
+    have come or ended; ``whole`` counts each warp's arrivals. ``clock`` and ``warps`` are the
+    checker's: what the generation has released, and who has arrived; ``done`` and ``last`` are those of
+    the generation before."""
 
     arrived: int = 0
     wanted: int = 0
+    partly: dict[int, tuple[int, Callable[[], None]]] = field(default_factory=dict)
+    whole: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     clock: Array | None = None
     done: Array | None = None
     warps: set[int] = field(default_factory=set)
@@ -62,6 +67,18 @@ class NamedBarrier:
     generation: int = 0
     votes: list[Array] = field(default_factory=list)
     result: Array | None = None
+
+    def come(self, warp: int, threads: int, alive: int, act: Callable[[], None]) -> None:
+        """Some of a warp's threads arrive; ``act`` when they are all that are left."""
+        count = threads + (self.partly[warp][0] if warp in self.partly else 0)
+        self.partly[warp] = (count, act)
+        self.ended(warp, alive)
+
+    def ended(self, warp: int, alive: int) -> None:
+        """Only so many threads of a warp are left."""
+        if warp in self.partly and self.partly[warp][0] == alive:
+            self.whole[warp] += 1
+            self.partly.pop(warp)[1]()
 
     def complete(self) -> None:
         """The generation is over."""
@@ -86,14 +103,15 @@ class WarpGroup:
 
 
 class Cta:
-    """One CTA. ``rank`` is its number in the cluster, ``ctaid`` in the grid."""
+    """One CTA. ``rank`` is its number in the cluster, ``ctaid`` in the grid, ``slot`` among the CTAs
+    that run side by side. ``cluster`` holds all CTAs of its cluster."""
 
-    def __init__(self, machine: Machine, ctaid: tuple[int, int, int], rank: int) -> None:
+    def __init__(self, machine: Machine, ctaid: tuple[int, int, int], cluster: list[Cta], slot: int) -> None:
         self.machine = machine
         self.program = machine.program
         self.ctaid = ctaid
-        self.rank = rank
-        self.window = rank << RANK_SHIFT
+        self.cluster, self.rank, self.slot = cluster, len(cluster), slot
+        self.window = self.rank << RANK_SHIFT
         self.size = int(np.prod(machine.block))
         self.regs, self.files, self.rows = _register_file(machine.program, self.size)
         self.shared = SharedMemory(machine.smem)
@@ -126,6 +144,9 @@ class Cta:
         self.live[strand.threads] = False
         self.alive -= strand.n
         np.subtract.at(self.warp_alive, strand.threads >> 5, 1)
+        for named in self.named.values():
+            for warp in strand.warps.tolist() if named.partly else ():
+                named.ended(warp, int(self.warp_alive[warp]))
 
     def issue(self, op: AsyncOp) -> None:
         self.machine.flight.issue(op)
@@ -133,9 +154,9 @@ class Cta:
     def peer(self, address: int, inst: Instruction) -> tuple[Cta, int]:
         """The CTA and offset of a shared address: its upper bits are the rank in the cluster."""
         rank = address >> RANK_SHIFT
-        if rank >= len(self.machine.cluster_ctas):
+        if rank >= len(self.cluster):
             raise fault("D410", f"shared address {address:#x} lies in no CTA of the cluster", inst)
-        return self.machine.cluster_ctas[rank], address & (WINDOW_SIZE - 1)
+        return self.cluster[rank], address & (WINDOW_SIZE - 1)
 
     def own(self, address: Array, inst: Instruction) -> Array:
         """Offsets of shared addresses that must be in this CTA."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,18 @@ from tilec.runtime.emulator.asyncops import Mode
 from tilec.runtime.emulator.decode import decode
 from tilec.runtime.emulator.layout import place
 from tilec.runtime.emulator.machine import Machine
-from tilec.runtime.emulator.report import Report
+from tilec.runtime.emulator.program import ENVIRONMENT
+from tilec.runtime.emulator.report import Deadlock, Report
 from tilec.runtime.emulator.spaces import GlobalMemory
 from tilec.runtime.emulator.tensormap import TensorMap
 from tilec.runtime.emulator.trace import Trace
 from tilec.runtime.emulator.traffic import Traffic
 
 Dim = tuple[int, int, int]
+# The clocks of warps that run side by side need memory that grows with the square of their number.
+_MOST_WARPS = 2048
+# Bytes that cooperative groups find through %envreg1 and %envreg2: a size and a barrier, zero at first.
+_WORKSPACE = 16
 
 
 @dataclass(frozen=True)
@@ -71,16 +77,43 @@ def run_ptx(
     if found is None:
         raise TilecValueError("V420", f"the PTX has no entry {entry!r}")
     addresses, shared = place(module, found, memory, smem)
-    program = decode(module, found, addresses, exact)
     given = registers or (found.directive("maxnreg") or (0,))[0]
-    machine = Machine(
-        program, _dim(grid), _dim(block), _dim(cluster), memory, _padded(params, found), shared, mode, seed,
-        given, strict, check, limit,
-    )  # fmt: skip
-    if trace is not None:
-        trace.attach(machine)
-    machine.run()
+
+    program = decode(module, found, addresses, exact)
+    cooperative = not program.names.keys().isdisjoint(ENVIRONMENT)
+    workspace = memory.add(_WORKSPACE, name="the grid's workspace") if cooperative else 0
+    decoded = [program]
+
+    def run(together: bool) -> Machine:
+        machine = Machine(
+            decoded.pop() if decoded else decode(module, found, addresses, exact), _dim(grid), _dim(block),
+            _dim(cluster), memory, _padded(params, found), shared, mode, seed, given, strict, check, limit,
+            together, workspace,
+        )  # fmt: skip
+        if trace is not None:
+            trace.attach(machine)
+        machine.run()
+        return machine
+
+    fits = prod(grid) // prod(cluster) > 1 and prod(grid) * -(-prod(block) // 32) <= _MOST_WARPS
+    if cooperative and fits:
+        machine = run(True)
+    else:
+        machine = _in_turn_or_together(run, memory) if fits else run(False)
     return Outcome(tuple(machine.reports), machine.now, machine.observer.counts(), "".join(machine.printed))
+
+
+def _in_turn_or_together(run: Callable[[bool], Machine], memory: GlobalMemory) -> Machine:
+    """Clusters run one after another. If one spins for ever, as for a later one, the run begins again with
+    all side by side, as on a device that holds them all."""
+    before = memory.data.copy()
+    try:
+        return run(False)
+    except Deadlock as error:
+        if error.code != "D416":
+            raise
+    memory.data[:] = before
+    return run(True)
 
 
 def _dim(values: Sequence[int]) -> Dim:

@@ -39,12 +39,11 @@ def _try_cancel(inst: Instruction, program: Program) -> Run:
     everywhere = "multicast::cluster::all" in mods(inst)
 
     def run(s: Strand) -> None:
-        machine = s.cta.machine
         for i, (place, bar) in enumerate(
             zip(s.cta.own(where(s), inst), s.cta.own(barrier(s), inst), strict=True)
         ):
             one = s.narrow(np.arange(s.n) == i)
-            targets = machine.cluster_ctas if everywhere else [s.cta]
+            targets = s.cta.cluster if everywhere else [s.cta]
             for cta in targets:
                 barrier_at(cta, cta.window + int(bar), inst)
             _issue(one, targets, int(place), int(bar), inst)

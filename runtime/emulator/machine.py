@@ -16,7 +16,7 @@ from tilec.runtime.emulator.checker import Checker
 from tilec.runtime.emulator.cta import Cta
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.observe import Observer
-from tilec.runtime.emulator.program import Program
+from tilec.runtime.emulator.program import ENVIRONMENT, Program
 from tilec.runtime.emulator.report import Deadlock, EmulatorError, Report, where
 from tilec.runtime.emulator.scheduler import Scheduler
 from tilec.runtime.emulator.spaces import GlobalMemory
@@ -31,7 +31,8 @@ class Machine:
     """``smem`` is all shared memory of a CTA in bytes, ``registers`` those per thread at launch
     (0: setmaxnreg is not accounted). ``strict`` raises RaceError at the first E report;
     without ``check`` there are no reports; ``limit`` is the number of instructions after which a run
-    is an error (0: none)."""
+    is an error (0: none). ``together``: all clusters run side by side, not one after another.
+    ``workspace`` is the address that %envreg1 and %envreg2 hold."""
 
     program: Program
     grid: Dim
@@ -46,12 +47,15 @@ class Machine:
     strict: bool = True
     check: bool = True
     limit: int = 0
+    together: bool = False
+    workspace: int = 0
     now: int = 0
     reports: list[Report] = field(default_factory=list)
     known: set[tuple[str, int]] = field(default_factory=set)
     queue: deque[Dim] = field(default_factory=deque)
     printed: list[str] = field(default_factory=list)
-    cluster_ctas: list[Cta] = field(default_factory=list)
+    ctas: list[Cta] = field(default_factory=list)
+    last_effect: int = 0
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
@@ -77,29 +81,39 @@ class Machine:
             raise RaceError(report.code, f"{report.message} at PTX line {report.line}", loc=loc)
 
     def run(self) -> None:
-        """Run the grid to its end. A cluster may take others out of the queue (see
-        ``launchcontrol``). An error that stops the run carries the reports so far."""
+        """Run the grid to its end. Of clusters that run one after another, each may take others out of
+        the queue (see ``launchcontrol``). An error that stops the run carries the reports so far."""
         steps = [range(0, g, c) for g, c in zip(self.grid, self.cluster, strict=True)]
         try:
             with np.errstate(all="ignore"):
-                self.queue.extend((x, y, z) for z, y, x in itertools.product(*reversed(steps)))
+                origins = [(x, y, z) for z, y, x in itertools.product(*reversed(steps))]
+                if self.together:
+                    self._run(origins)
+                self.queue.extend(() if self.together else origins)
                 while self.queue:
-                    self._run_cluster(self.queue.popleft())
+                    self._run([self.queue.popleft()])
         except (EmulatorError, Deadlock) as error:
             error.reports = tuple(self.reports)
             raise
 
-    def _run_cluster(self, origin: Dim) -> None:
-        inside = itertools.product(*(range(c) for c in reversed(self.cluster)))
-        ids = [tuple(o + d for o, d in zip(origin, reversed(delta), strict=True)) for delta in inside]
-        self.cluster_ctas = []
-        self.cluster_ctas = [Cta(self, (x, y, z), rank) for rank, (x, y, z) in enumerate(ids)]
-        self.observer.begin(self.cluster_ctas)
-        self.tensor.begin(self.cluster_ctas)
+    def _run(self, origins: list[Dim]) -> None:
+        """Run clusters side by side."""
+        self.ctas = []
+        for origin in origins:
+            self._launch(origin)
+        self.observer.begin(self.ctas)
+        self.tensor.begin(self.ctas)
         Scheduler(self).run()
         self.tensor.end()
         self.observer.end()
         self.flight.drain()
+
+    def _launch(self, origin: Dim) -> None:
+        cluster: list[Cta] = []
+        for delta in itertools.product(*(range(c) for c in reversed(self.cluster))):
+            x, y, z = (o + d for o, d in zip(origin, reversed(delta), strict=True))
+            cluster.append(Cta(self, (x, y, z), cluster, len(self.ctas)))
+            self.ctas.append(cluster[-1])
 
     def deadlock(self, strands: list[Strand], reason: str, code: str = "D400") -> Deadlock:
         """The error that names every waiting strand."""
@@ -136,7 +150,8 @@ class Machine:
             "%lanemask_lt": bit - one, "%lanemask_le": (bit << one) - one,
             "%lanemask_ge": (one << np.uint64(32)) - bit,
             "%lanemask_gt": (one << np.uint64(32)) - (bit << one), "%dynamic_smem_size": self.smem,
-            "%total_smem_size": self.smem,
+            "%total_smem_size": self.smem, **dict.fromkeys(ENVIRONMENT, 0),
+            "%envreg1": self.workspace >> 32, "%envreg2": self.workspace & 0xFFFFFFFF,
         }  # fmt: skip
         by_axis: dict[str, tuple[Array | int, ...]] = {
             "tid": (thread % bx, thread // bx % by, thread // (bx * by)), "ntid": self.block,

@@ -9,6 +9,7 @@ import numpy as np
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.program import Op
 from tilec.runtime.emulator.report import fault
+from tilec.runtime.emulator.stall import STEP, Stall
 from tilec.runtime.emulator.strand import Strand, Wait
 from tilec.runtime.emulator.tmem_access import settle
 
@@ -17,46 +18,56 @@ if TYPE_CHECKING:
     from tilec.runtime.emulator.machine import Machine
 
 _BUDGET = 20_000
+# With clusters side by side, who spins must let the others go on.
+_SHORT = 200
 _QUIET = 1_000_000
 _PART = 0.2
 _PATIENCE = 20
 
 
 class Scheduler:
-    """Runs the strands of one cluster until all have ended."""
+    """Runs the strands of the CTAs that run side by side until all have ended."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.code = machine.program.code
         self.random = machine.mode == "random"
-        self.last_effect = machine.now
-        self.budget = min(_BUDGET, machine.limit + 1) if machine.limit else _BUDGET
+        machine.last_effect = machine.now
+        self.stall = Stall(machine)
+        budget = _SHORT if machine.together else _BUDGET
+        self.budget = min(budget, machine.limit + 1) if machine.limit else budget
 
     def run(self) -> None:
         """Until no strand is left. DeadlockError if none can go on."""
         while True:
-            strands = [s for cta in self.machine.cluster_ctas for s in cta.strands]
+            strands = [s for cta in self.machine.ctas for s in cta.strands]
             if not strands:
                 return
-            self.machine.flight.maybe()
+            if self.machine.flight.maybe():
+                self.machine.last_effect = self.machine.now
             chosen = self._choose(strands)
             if chosen is not None:
                 self._advance(chosen)
+                if self.stall.calm:
+                    self.stall.note(chosen)
 
     def _choose(self, strands: list[Strand]) -> Strand | None:
         """The next strand; None after an asynchronous operation had to act instead."""
-        if self.machine.now - self.last_effect > _QUIET:
+        if self.machine.now - self.machine.last_effect > _QUIET:
             raise self.machine.deadlock(strands, f"no progress in {_QUIET} instructions:", "D416")
         if 0 < self.machine.limit < self.machine.now:
             raise self.machine.deadlock(strands, f"the limit of {self.machine.limit} instructions:", "D418")
         ready = [s for s in strands if s.wait is None or s.wait.ready()]
-        fresh = [s for s in ready if not s.spun]
+        fresh = [s for s in ready if not (self.stall.repeats(s) if self.random else s.spun)]
         if fresh:
             return self._pick(fresh)
         if self.machine.flight.force():
+            self.machine.last_effect = self.machine.now
             return None
         if not ready:
             raise self.machine.deadlock(strands, "no thread can go on:")
+        if self.stall.found(ready):
+            raise self.machine.deadlock(strands, "all that can run repeat themselves:", "D416")
         for s in ready:
             s.spun = False
         return None
@@ -94,7 +105,8 @@ class Scheduler:
             s.wait = None
         s.passed_over = 0
         machine, cta, code = self.machine, s.cta, self.code
-        budget = int(machine.rng.integers(1, 60)) if self.random else self.budget
+        budget = min(self.budget, STEP) if self.stall.calm else self.budget
+        budget = int(machine.rng.integers(1, 60)) if self.random else budget
         for _ in range(budget):
             op = code[s.pc]
             if op.join and len(cta.strands) > 1:
@@ -157,7 +169,7 @@ class Scheduler:
 
     def _note(self, part: Strand, op: Op) -> None:
         if op.effect:
-            self.last_effect = self.machine.now
+            self.machine.last_effect = self.machine.now
         if op.watched and self.machine.observer.checks:
             for number in part.groups().tolist():
                 group = part.cta.warpgroups[number]

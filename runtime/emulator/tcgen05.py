@@ -214,8 +214,7 @@ def commit(inst: Instruction, program: Program) -> Run:
         for i, (place,) in enumerate(_values(s, [where])):
             place -= SHARED_WINDOW if generic else 0
             cta, offset = s.cta.peer(place, inst)
-            all_ctas = s.cta.machine.cluster_ctas
-            targets = [c for n, c in enumerate(all_ctas) if masks[i] >> n & 1] if mask else [cta]
+            targets = [c for n, c in enumerate(s.cta.cluster) if masks[i] >> n & 1] if mask else [cta]
             release = s.cta.machine.tensor.commit(s, int(s.threads[i]), inst)
 
             def act(targets: list[Cta] = targets, offset: int = offset, release: Any = release) -> None:

@@ -66,7 +66,7 @@ def _targets(cta: Cta, place: int, multicast: int | None, inst: Instruction) -> 
     owner, offset = cta.peer(place, inst)
     if multicast is None:
         return [(owner, offset)]
-    return [(c, offset) for i, c in enumerate(cta.machine.cluster_ctas) if multicast >> i & 1]
+    return [(c, offset) for i, c in enumerate(cta.cluster) if multicast >> i & 1]
 
 
 def _tensor_load(inst: Instruction, program: Program) -> Run:
@@ -91,7 +91,7 @@ def _signalled(owner: Cta, bar_owner: Cta, inst: Instruction) -> Cta:
     one of its pair that has the parity of the named mbarrier's CTA."""
     if "cta_group::2" not in mods(inst):
         return owner
-    return owner.machine.cluster_ctas[owner.rank & ~1 | bar_owner.rank & 1]
+    return owner.cluster[owner.rank & ~1 | bar_owner.rank & 1]
 
 
 def _issue_load(s: Strand, thread: int, m: TensorMap, boxes: list[list[int]], targets: list[tuple[Cta, int]],

@@ -103,7 +103,7 @@ def split(place: int) -> tuple[int, int]:
 
 def pair(cta: Cta, inst: Instruction) -> list[Cta]:
     """The two CTAs of a cta_group::2, even one first."""
-    found = [c for c in cta.machine.cluster_ctas if c.rank >> 1 == cta.rank >> 1]
+    found = [c for c in cta.cluster if c.rank >> 1 == cta.rank >> 1]
     if len(found) != 2:
         raise fault("D415", "cta_group::2 needs a cluster of CTA pairs", inst)
     return found

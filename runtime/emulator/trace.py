@@ -36,7 +36,10 @@ class Trace:
     _issued: int = 0
 
     def attach(self, machine: Machine) -> None:
-        """Watch a machine that has not run yet."""
+        """Watch a machine that has not run yet. What an earlier one did is forgotten."""
+        for collected in (self.events, self.steps, self._waits, self._named):
+            collected.clear()
+        self._reported = self._issued = 0
         for op in machine.program.code:
             op.run = self._watched(machine, op, op.run)
         machine.flight = _Watched(machine.mode, machine.rng, [], self, machine)
