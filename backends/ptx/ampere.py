@@ -13,6 +13,7 @@ from tilec.backends.ptx.ampere_copy import Copies, Request, pending, request, ru
 from tilec.backends.ptx.ampere_dot import Products, mn_and_k, product_shape, staging
 from tilec.backends.ptx.ampere_mma import Matrices, Shared
 from tilec.backends.ptx.ampere_ring import Ring, Slot, SlotView, get, open_ring
+from tilec.backends.ptx.ampere_store import room, staged, store
 from tilec.backends.ptx.ampere_sync import plan_sync
 from tilec.backends.ptx.context import Emitter, Rule, no_op
 from tilec.backends.ptx.hopper_smem import SmemTile, smem_tile, tile_bytes
@@ -53,6 +54,7 @@ class Ampere:
             "dot": self.products.rule,
             "for": self._for,
             "load": self._load,
+            "store": self._store,
             "reshape": self._view,
             "permute": self._view,
             "convert_layout": self._convert,
@@ -135,6 +137,13 @@ class Ampere:
             e.bind(op.result, pending(e, self.requests[op], range(len(op.args) - 1)))
         else:
             self.base["load"](e, op)
+
+    def _store(self, e: Emitter, op: Op) -> None:
+        tile = staged(op, room(self.plan.rings.values())) if op in self.sync.idle else None
+        if tile is None:
+            self.base["store"](e, op)
+        else:
+            store(e, op, tile, self.base["store"])
 
     def _view(self, e: Emitter, op: Op) -> None:
         """reshape and permute of shared memory are views."""

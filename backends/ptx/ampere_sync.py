@@ -20,11 +20,13 @@ Flags = tuple[bool, ...] | None  # for each slot whether threads may still read 
 
 @dataclass(frozen=True)
 class Sync:
-    """``pending`` of each get; the puts that need a ``barriers`` before them; the gets that nobody reads."""
+    """``pending`` of each get; the puts that need a barrier before them; the gets that nobody reads;
+    the stores that find all slots empty, and may use their memory."""
 
     pending: Mapping[Op, int]
     barriers: frozenset[Op]
     unread: frozenset[Op]
+    idle: frozenset[Op]
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,13 @@ class _Walk:
         self.unread = frozenset(g for g in gets if not any(r in read for r in g.results))
         self.pending: dict[Op, int] = {}
         self.barriers: set[Op] = set()
+        self.idle: dict[Op, bool] = {}
         self.block(kernel.body, {})
 
     @property
     def sync(self) -> Sync:
-        return Sync(self.pending, frozenset(self.barriers), self.unread)
+        idle = frozenset(op for op, always in self.idle.items() if always)
+        return Sync(self.pending, frozenset(self.barriers), self.unread, idle)
 
     def block(self, block: Block, state: State) -> State:
         for op in block.ops:
@@ -66,7 +70,9 @@ class _Walk:
         if op.name == "aref.new":
             empty = (False,) * (attr(op, "depth") or 1)
             return {**state, op.result: _Slots((), (), empty)}
-        steps = {"aref.put": self.put, "aref.get": self.get, "aref.release": self.release}
+        steps = {
+            "aref.put": self.put, "aref.get": self.get, "aref.release": self.release, "store": self.store,
+        }  # fmt: skip
         if op.name in steps:
             return steps[op.name](op, state)
         if op.name == "if":
@@ -110,6 +116,14 @@ class _Walk:
         count = max(0, len(mine.held) - attr(op, "keep"))
         empty = (*mine.empty, *mine.held[:count])
         return {**state, op.args[0]: replace(mine, held=mine.held[count:], empty=empty)}
+
+    def store(self, op: Op, state: State) -> State:
+        """A store may use the memory of the rings: until the next barrier threads read there."""
+        empty = all(s.full == () and s.held == () for s in state.values())
+        self.idle[op] = self.idle.get(op, True) and empty
+        if not empty:
+            return state
+        return {ring: replace(s, empty=s.empty and (True,) * len(s.empty)) for ring, s in state.items()}
 
 
 def _later(full: Counts) -> Counts:

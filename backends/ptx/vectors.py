@@ -13,17 +13,19 @@ from tilec.ir.types import DType
 WORD = 4
 
 
-def load_vector(e: Emitter, dtype: DType, into: Sequence[Reg], where: Addr, guard: Reg | None) -> None:
+def load_vector(
+    e: Emitter, dtype: DType, into: Sequence[Reg], where: Addr, guard: Reg | None, space: str = "global"
+) -> None:
     """Set registers to consecutive elements, aligned to the size of them all; 0 if not ``guard``."""
     if len(into) == 1:
-        load_into(e, dtype, into[0], "ld.global", where, guard)
+        load_into(e, dtype, into[0], f"ld.{space}", where, guard)
         return
     words, type_ = _cells(e, dtype, into)
     if guard is not None:
         for word in words:
             e.emit(f"mov.{type_}", word, Int(0) if type_[0] == "b" else constant(e, dtype, 0))
     many = f".v{len(words)}" if len(words) > 1 else ""
-    e.emit(f"ld.global{many}.{type_}", tuple(words) if many else words[0], where, pred=guard)
+    e.emit(f"ld.{space}{many}.{type_}", tuple(words) if many else words[0], where, pred=guard)
     if words is not into:
         _unpack(e, dtype, words, into)
 
