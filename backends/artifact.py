@@ -70,8 +70,8 @@ class CpuArg:
 class CpuProgram:
     """A kernel as LLVM IR text for one vector width.
 
-    The entry takes (arguments, counter, end, workspace): it takes program
-    instances from the shared counter until ``end``. The arguments are 8-byte
+    The entry takes (arguments, counter, end, chunk, workspace): it takes ``chunk``
+    program instances at a time from the shared counter until ``end``. The arguments are 8-byte
     slots: the grid's three extents, then per tensor its address, extents and
     strides in elements, per scalar its value. The workspace is
     ``workspace_bytes`` long, 64-byte aligned, and private to one thread.

@@ -86,6 +86,12 @@ def config(environ: Mapping[str, str] | None = None) -> Config:
     return Config(**values)
 
 
+def num_threads() -> int | None:
+    """TILEC_NUM_THREADS alone: launches ask for it, and reading the whole table takes longer."""
+    text = os.environ.get("TILEC_NUM_THREADS")
+    return _read("TILEC_NUM_THREADS", VARIABLES["TILEC_NUM_THREADS"], text) if text else None
+
+
 @cache
 def _default_cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("tilec", appauthor=False))

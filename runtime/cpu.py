@@ -1,4 +1,4 @@
-"""Run CPU programs: LLVM's just-in-time compiler, and threads that share a counter of instances."""
+"""Run CPU programs: arguments as the machine code reads them, and who runs the instances."""
 
 from __future__ import annotations
 
@@ -6,28 +6,36 @@ import ctypes
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 
 from tilec.backends.artifact import CpuArg, CpuProgram
-from tilec.ir.errors import InternalError, ResourceError, TilecTypeError, TilecValueError
+from tilec.ir.errors import TilecTypeError, TilecValueError
 from tilec.ir.types import dtype_of
 from tilec.runtime.arrays import require_writable, view
-from tilec.runtime.config import config
+from tilec.runtime.config import num_threads as wanted_threads
+from tilec.runtime.machine import compile_text
+from tilec.runtime.threads import LINE, Pool, aligned, scratch
 
-_ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+Grid = tuple[int, int, int]
+
+_ENTRY = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
+)
+GRID_SLOTS = 3
+# Chunks per thread: few enough that the counter costs nothing, enough to end together.
+_CHUNKS = 32
 _lock = threading.Lock()
-_pools: dict[int, ThreadPoolExecutor] = {}
+_pools: dict[int, Pool] = {}
 _local = threading.local()
 
 
 def default_threads() -> int:
     """TILEC_NUM_THREADS, or the number of cores this process may use."""
-    wanted = config().num_threads
+    wanted = wanted_threads()
     if wanted is not None:
         return wanted
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -43,13 +51,9 @@ class Loaded:
 
     def __init__(self, program: CpuProgram) -> None:
         self.program = program
-        machine = _machine()
-        with _lock:
-            module = _parse(program)
-            _optimise(module, machine)
-            self._engine = llvm.create_mcjit_compiler(module, machine)
-            self._engine.finalize_object()
-            self._entry = _ENTRY(self._engine.get_function_address(program.entry))
+        self._code = compile_text(program.text)
+        self._entry_at = self._code.address(program.entry)
+        self._entry = _ENTRY(self._entry_at)
 
     def launch(self, grid: Sequence[int], args: Sequence[Any], num_threads: int | None = None) -> None:
         """Run all program instances of ``grid`` (up to three extents) and wait for them.
@@ -58,60 +62,83 @@ class Loaded:
         parameters. The result is the same for every number of threads, as far as
         instances communicate by atomics of exact operations only.
         """
-        full = _grid(grid)
+        full = full_grid(grid)
         slots, keep = _slots(self.program.args, full, args)
-        total = prod(full)
-        threads = min(num_threads or default_threads(), total)
-        if total == 0:
-            return
-        counter = ctypes.c_int64(0)
-        call = (slots.ctypes.data, ctypes.addressof(counter), total)
-        helpers = [_pool().submit(self._work, call) for _ in range(threads - 1)]
-        try:
-            self._work(call)
-        finally:
-            _join(helpers)
+        self.start(slots.ctypes.data, prod(full), num_threads)
         del keep
 
-    def _work(self, call: tuple[int, int, int]) -> None:
-        self._entry(*call, _workspace(self.program.workspace_bytes))
+    def start(self, slots: Any, total: int, num_threads: int | None) -> None:
+        """Run ``total`` instances with the arguments at an address."""
+        threads = min(num_threads or default_threads(), total)
+        if threads < 1:
+            return
+        chunk = max(1, total // (threads * _CHUNKS))
+        pool = _pool() if threads > 1 else None
+        # A pool that works for another thread is no reason to wait: this thread works alone.
+        if pool is None or not pool.lock.acquire(blocking=False):
+            counter = ctypes.c_int64(0)
+            space = _workspace(self.program.workspace_bytes)
+            self._entry(slots, ctypes.addressof(counter), total, chunk, space)
+            return
+        try:
+            pool.run(self._entry_at, slots, total, chunk, threads - 1, self.program.workspace_bytes)
+        finally:
+            pool.lock.release()
+
+    def prepare(self, args: Sequence[Any]) -> Prepared:
+        """A launch to repeat with other addresses and numbers; ``args`` are views and numbers."""
+        slots, _ = _slots(self.program.args, (1, 1, 1), args)
+        places, at = [], GRID_SLOTS
+        for spec in self.program.args:
+            places.append(at)
+            at += 1 if spec.rank is None else 1 + 2 * spec.rank
+        return Prepared(self, (ctypes.c_uint64 * len(slots)), slots.tobytes(), tuple(places))
 
 
-def _join(helpers: Sequence[Future[None]]) -> None:
-    """Wait for helpers that have begun. One that has not is not needed any more."""
-    for helper in helpers:
-        if not helper.cancel():
-            helper.result()
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Arguments of a launch as bytes; ``places`` has the slot of each address or number."""
+
+    loaded: Loaded
+    kind: Any
+    template: bytes
+    places: tuple[int, ...]
+
+    def launch(self, grid: Sequence[int], values: Sequence[int], num_threads: int | None) -> None:
+        """Run with the addresses of the arrays and the bits of the numbers, in order."""
+        slots = self.kind.from_buffer_copy(self.template)
+        x, y, z = full_grid(grid)
+        slots[0], slots[1], slots[2] = x, y, z
+        for place, value in zip(self.places, values, strict=True):
+            slots[place] = value
+        self.loaded.start(ctypes.addressof(slots), x * y * z, num_threads)
 
 
-def _pool() -> ThreadPoolExecutor:
+def _pool() -> Pool:
     """The threads of this process; a fork starts its own."""
-    with _lock:
-        pool = _pools.get(os.getpid())
-        if pool is None:
-            pool = ThreadPoolExecutor(max(os.cpu_count() or 1, 64), thread_name_prefix="tilec")
-            _pools[os.getpid()] = pool
-        return pool
+    pool = _pools.get(os.getpid())
+    if pool is None:
+        with _lock:
+            pool = _pools.setdefault(os.getpid(), Pool())
+    return pool
 
 
 def _workspace(size: int) -> int:
-    """The address of this thread's scratch memory, 64-byte aligned."""
+    """The address of this thread's scratch memory, aligned to cache lines."""
     held = getattr(_local, "memory", None)
-    if held is None or held.size < size + 64:
-        try:
-            held = _local.memory = np.zeros(size + 64, np.uint8)
-        except MemoryError:
-            raise ResourceError("R202", f"the tiles of the kernel need {size} bytes for each thread",
-                                help="use smaller tiles") from None  # fmt: skip
-    return int(-(-held.ctypes.data // 64) * 64)
+    if held is None or held.size < size + LINE:
+        held = _local.memory = scratch(size)
+    return aligned(held)
 
 
-def _grid(grid: Sequence[int]) -> tuple[int, ...]:
+def full_grid(grid: Sequence[int]) -> Grid:
+    """Three extents; raises TilecValueError for others than one to three of 0 to 2**31 - 1."""
     extents = tuple(int(n) for n in grid)
     if not 1 <= len(extents) <= 3 or any(not 0 <= n < 2**31 for n in extents):
         raise TilecValueError("V203", f"grid {extents} is not one to three extents of 0 to 2**31 - 1",
                               help="launch with kernel[(x,)], (x, y) or (x, y, z)")  # fmt: skip
-    return extents + (1,) * (3 - len(extents))
+    x, y, z = extents + (1,) * (3 - len(extents))
+    return x, y, z
 
 
 def _slots(
@@ -156,32 +183,3 @@ def _check(spec: CpuArg, array: np.ndarray[Any, Any]) -> None:
         raise TilecTypeError("T213", f"argument {spec.name!r}: axis {d} must have stride 1")
     if spec.written:
         require_writable(array, spec.name)
-
-
-def _machine() -> Any:
-    """A target machine for this host. An engine frees its machine: each needs its own."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    features = llvm.get_host_cpu_features()
-    # LLVM prefers half-width vectors on some CPUs of the full width; the backend chose its own.
-    text = ",".join(t for t in (features.flatten(), "-prefer-256-bit") if t)
-    target = llvm.Target.from_default_triple()
-    return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=text, opt=3, jit=True)
-
-
-def _parse(program: CpuProgram) -> Any:
-    try:
-        module = llvm.parse_assembly(program.text)
-        module.verify()
-    except RuntimeError as error:
-        raise InternalError("X250", f"LLVM refuses the code of {program.entry}: {error}") from None
-    return module
-
-
-def _optimise(module: Any, machine: Any) -> None:
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
-    options.loop_vectorization = True
-    options.slp_vectorization = True
-    builder = llvm.create_pass_builder(machine, options)
-    passes = builder.getModulePassManager()
-    passes.run(module, builder)

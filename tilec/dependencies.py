@@ -19,7 +19,7 @@ Values = tuple[tuple[str, Any], ...]
 
 def outside_values(fn: FunctionType) -> Values:
     """The constants and functions that the code of ``fn`` may read from globals and cells."""
-    names = [(n, fn.__globals__[n]) for n in _names(fn.__code__) if n in fn.__globals__]
+    names = [(n, fn.__globals__[n]) for n in names_of(fn.__code__) if n in fn.__globals__]
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
         try:
             names.append((name, cell.cell_contents))
@@ -29,9 +29,9 @@ def outside_values(fn: FunctionType) -> Values:
 
 
 @functools.lru_cache(maxsize=1024)
-def _names(code: CodeType) -> tuple[str, ...]:
+def names_of(code: CodeType) -> tuple[str, ...]:
     """Names of globals and attributes in the code and in the functions inside of it."""
-    inner = [n for c in code.co_consts if isinstance(c, CodeType) for n in _names(c)]
+    inner = [n for c in code.co_consts if isinstance(c, CodeType) for n in names_of(c)]
     return tuple(dict.fromkeys((*code.co_names, *inner)))
 
 

@@ -16,8 +16,10 @@ from tilec.ir.core import Kernel
 from tilec.ir.errors import TilecError, TilecSyntaxError, TilecTypeError, TilecValueError
 from tilec.ir.forms import verify
 from tilec.ir.loc import located
-from tilec.ir.types import Type
-from tilec.launch import BACKENDS, default_backend, run
+from tilec.ir.types import TileType, Type
+from tilec.launch import BACKENDS, default_backend, machine_code, run
+from tilec.repeat import Plans, kind_of, plan_of
+from tilec.runtime.arrays import written_params
 from tilec.trace import Constant, active, trace
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class KernelFunction:
         self._lock = threading.RLock()
         self._traced: dict[Any, tuple[Kernel, Sequence[Any]]] = {}
         self._compiled: dict[Any, Compiled] = {}
+        self.plans = Plans()
 
     def __repr__(self) -> str:
         return f"<tilec kernel {self.name}({', '.join(p.name for p in self.params)})>"
@@ -159,6 +162,12 @@ class Launcher:
         a GPU run there, others on the CPU. ``target`` and ``options`` are for the GPU.
         """
         kernel = self.kernel
+        usual = backend is None and options is None and stream is None and active() is None
+        kind = (
+            kind_of(args, keywords) if usual and (num_threads is None or type(num_threads) is int) else None
+        )
+        if kind is not None and self._again(args, *kind, num_threads):
+            return
         with _hide_frames(), located(location(kernel.fn)):
             if active() is not None:
                 raise TilecSyntaxError("S309", f"kernel {kernel.name} is launched inside of a kernel",
@@ -178,6 +187,41 @@ class Launcher:
                 traced, grid, list(values.values()),
                 num_threads=num_threads, target=target, options=options, stream=stream,
             )  # fmt: skip
+            if kind is not None and chosen == "cpu" and len(args) >= len(kernel.runtime):
+                self._remember(kind[0], args, traced, types, constants)
+
+    def _again(self, args: tuple[Any, ...], key: Any, addresses: list[int], num_threads: int | None) -> bool:
+        """Launch as before, if there was a launch of this kind and nothing speaks against it."""
+        plan = self.kernel.plans.find(key)
+        if plan is None or (num_threads is not None and num_threads < 1):
+            return False
+        count = len(plan.reach)
+        values = plan.values(args[:count], addresses[:count])
+        if values is None:
+            return False
+        with _hide_frames():
+            grid = self.grid
+            if type(grid) is not tuple or any(type(n) is not int or n < 1 for n in grid):
+                grid = resolve_grid(grid, plan.constants)
+            plan.prepared.launch(grid, values, num_threads)
+        return True
+
+    def _remember(
+        self, key: Any, args: tuple[Any, ...], traced: Kernel, types: Mapping[str, Type],
+        constants: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        """Keep what a launch on the CPU found out; its run-time parameters come first."""
+        kernel, count = self.kernel, len(self.kernel.runtime)
+        if tuple(p.name for p in kernel.params[:count]) != tuple(p.name for p in kernel.runtime):
+            return
+        if any(p.kind == "any" and isinstance(types[p.name], TileType) for p in kernel.runtime):
+            return
+        with kernel._lock:
+            seen = kernel._traced[_key(types, constants)][1]
+        prepared = machine_code(kernel._compile(traced, "cpu", None).artifact).prepare(args[:count])
+        plan = plan_of(prepared, args[:count], written_params(traced), [f for f, _ in seen], constants)
+        if plan is not None:
+            kernel.plans.keep(key, plan)
 
 
 def resolve_grid(grid: Grid, meta: Mapping[str, Any]) -> tuple[int, ...]:

@@ -42,11 +42,11 @@ def run(
 
         emulator.launch(compiled(target, options).artifact, grid, host)
     else:
-        _machine_code(compiled("cpu", None).artifact).launch(grid, host, num_threads=num_threads)
+        machine_code(compiled("cpu", None).artifact).launch(grid, host, num_threads=num_threads)
 
 
 @cache
-def _machine_code(program: Any) -> Any:
+def machine_code(program: Any) -> Any:
     """The program loaded into this process, once."""
     from tilec.runtime import cpu
 

@@ -8,7 +8,7 @@ from typing import Any
 from llvmlite import ir
 
 from tilec.backends.artifact import CpuArg, CpuProgram
-from tilec.backends.cpu import control, dot, memory, pointwise, reduce  # noqa: F401  (they fill the tables)
+from tilec.backends.cpu import control, dot, loops, memory, pointwise, reduce  # noqa: F401  (they fill tables)
 from tilec.backends.cpu.lanes import I1, I64, PTR, register, storage
 from tilec.backends.cpu.target import CpuTarget, host
 from tilec.backends.cpu.tiles import Code
@@ -97,17 +97,19 @@ def _slot(b: Any, arguments: Any, index: int, type_: Any) -> Any:
 
 
 def _entry(module: Any, instance: Any) -> None:
-    """(arguments, counter, end, workspace): take instances from the counter until the end."""
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR, PTR, I64, PTR]), ENTRY)
-    arguments, counter, end, workspace = function.args
+    """(arguments, counter, end, chunk, workspace): take chunks of instances until the end."""
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR, PTR, I64, I64, PTR]), ENTRY)
+    arguments, counter, end, chunk, workspace = function.args
     start, head, body, done = (function.append_basic_block(n) for n in ("start", "head", "body", "done"))
     b = ir.IRBuilder(start)
     b.branch(head)
     b.position_at_end(head)
-    index = b.atomic_rmw("add", counter, I64(1), "monotonic")
-    b.cbranch(b.icmp_signed("<", index, end), body, done)
+    first = b.atomic_rmw("add", counter, chunk, "monotonic")
+    b.cbranch(b.icmp_signed("<", first, end), body, done)
     b.position_at_end(body)
-    b.call(instance, [arguments, workspace, index])
+    after = b.add(first, chunk)
+    last = b.select(b.icmp_signed("<", after, end), after, end)
+    loops.each(b, first, last, 1, lambda index: b.call(instance, [arguments, workspace, index]))
     b.branch(head)
     b.position_at_end(done)
     b.ret_void()

@@ -1,0 +1,261 @@
+"""Worker threads that wait, take program instances and finish inside of machine code.
+
+A pool is a block of memory shared with the workers. Its epoch is odd while a job is
+open: the launcher writes the job, opens it, takes instances itself, closes it and
+waits until nobody runs. A worker announces itself, looks whether the job is still
+open, and takes a ticket before it touches anything. Workers look for the next job
+for some microseconds before they sleep.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import threading
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from tilec.ir.errors import ResourceError
+from tilec.runtime.machine import Code, compile_text
+
+# Offsets in bytes; what different threads write lies in different cache lines.
+_FIELDS = {
+    "epoch": 0, "entry": 64, "args": 72, "end": 80, "chunk": 88, "spaces": 96, "stop": 104,
+    "counter": 128, "tickets": 192, "running": 256, "sleeping": 320, "mutex": 384, "cond": 512,
+}  # fmt: skip
+_BYTES = 640
+_SPINS = 2000
+# Tells the core that this is a waiting loop: intrinsic, its parameters, the argument; for x86 or not.
+_PAUSE = {True: ("llvm.x86.sse2.pause", "", ""), False: ("llvm.aarch64.hint", "i32", "i32 1")}
+
+_TEXT = """
+declare i32 @pthread_mutex_init(ptr, ptr)
+declare i32 @pthread_cond_init(ptr, ptr)
+declare i32 @pthread_mutex_lock(ptr)
+declare i32 @pthread_mutex_unlock(ptr)
+declare i32 @pthread_cond_wait(ptr, ptr)
+declare i32 @pthread_cond_broadcast(ptr)
+declare i32 @sched_yield()
+
+define void @pool_init(ptr %pool) {
+  $mutex $cond
+  %a = call i32 @pthread_mutex_init(ptr %mutex, ptr null)
+  %b = call i32 @pthread_cond_init(ptr %cond, ptr null)
+  ret void
+}
+
+define void @pool_work(ptr %pool, i64 %index) {
+start:
+  $epoch $entry $args $end $chunk $spaces $stop $counter $tickets $running $sleeping $mutex $cond
+  br label %next
+next:
+  %seen = phi i64 [0, %start], [%seen, %missed], [%now, %late], [%now, %ran]
+  br label %spin
+spin:
+  %n = phi i64 [0, %next], [%n1, %again]
+  %e = load atomic i64, ptr %epoch seq_cst, align 8
+  %odd = trunc i64 %e to i1
+  %new = icmp ne i64 %e, %seen
+  %open = and i1 %odd, %new
+  br i1 %open, label %enter, label %idle
+idle:
+  %n1 = add i64 %n, 1
+  %more = icmp ult i64 %n1, SPINS
+  br i1 %more, label %again, label %sleep
+again:
+  call void PAUSE
+  br label %spin
+sleep:
+  %l = call i32 @pthread_mutex_lock(ptr %mutex)
+  %s = atomicrmw add ptr %sleeping, i64 1 seq_cst
+  br label %look
+look:
+  %e2 = load atomic i64, ptr %epoch seq_cst, align 8
+  %odd2 = trunc i64 %e2 to i1
+  %new2 = icmp ne i64 %e2, %seen
+  %open2 = and i1 %odd2, %new2
+  %halt = load atomic i64, ptr %stop seq_cst, align 8
+  %stopped = icmp ne i64 %halt, 0
+  %up = or i1 %open2, %stopped
+  br i1 %up, label %woken, label %wait
+wait:
+  %w = call i32 @pthread_cond_wait(ptr %cond, ptr %mutex)
+  br label %look
+woken:
+  %s2 = atomicrmw sub ptr %sleeping, i64 1 seq_cst
+  %u = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br i1 %stopped, label %out, label %enter
+enter:
+  %now = phi i64 [%e, %spin], [%e2, %woken]
+  %r = atomicrmw add ptr %running, i64 1 seq_cst
+  %e3 = load atomic i64, ptr %epoch seq_cst, align 8
+  %same = icmp eq i64 %e3, %now
+  br i1 %same, label %ticket, label %missed
+missed:
+  %r1 = atomicrmw sub ptr %running, i64 1 seq_cst
+  br label %next
+ticket:
+  %t = atomicrmw sub ptr %tickets, i64 1 seq_cst
+  %mine = icmp sgt i64 %t, 0
+  br i1 %mine, label %run, label %late
+late:
+  %r2 = atomicrmw sub ptr %running, i64 1 seq_cst
+  br label %next
+run:
+  %f = load ptr, ptr %entry
+  %x = load ptr, ptr %args
+  %y = load i64, ptr %end
+  %z = load i64, ptr %chunk
+  %list = load ptr, ptr %spaces
+  %cell = getelementptr ptr, ptr %list, i64 %index
+  %space = load ptr, ptr %cell
+  call void %f(ptr %x, ptr %counter, i64 %y, i64 %z, ptr %space)
+  br label %ran
+ran:
+  %r3 = atomicrmw sub ptr %running, i64 1 seq_cst
+  br label %next
+out:
+  ret void
+}
+
+define void @pool_stop(ptr %pool) {
+  $stop $mutex $cond
+  %l = call i32 @pthread_mutex_lock(ptr %mutex)
+  store atomic i64 1, ptr %stop seq_cst, align 8
+  %b = call i32 @pthread_cond_broadcast(ptr %cond)
+  %u = call i32 @pthread_mutex_unlock(ptr %mutex)
+  ret void
+}
+
+define void @pool_launch(ptr %pool, ptr %f, ptr %x, i64 %y, i64 %z, ptr %list, i64 %helpers) {
+start:
+  $epoch $entry $args $end $chunk $spaces $counter $tickets $running $sleeping $mutex $cond
+  store ptr %f, ptr %entry
+  store ptr %x, ptr %args
+  store i64 %y, ptr %end
+  store i64 %z, ptr %chunk
+  store ptr %list, ptr %spaces
+  store i64 0, ptr %counter
+  store atomic i64 %helpers, ptr %tickets seq_cst, align 8
+  %e = atomicrmw add ptr %epoch, i64 1 seq_cst
+  %s = load atomic i64, ptr %sleeping seq_cst, align 8
+  %asleep = icmp sgt i64 %s, 0
+  br i1 %asleep, label %wake, label %work
+wake:
+  %l = call i32 @pthread_mutex_lock(ptr %mutex)
+  %b = call i32 @pthread_cond_broadcast(ptr %cond)
+  %u = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %work
+work:
+  %space = load ptr, ptr %list
+  call void %f(ptr %x, ptr %counter, i64 %y, i64 %z, ptr %space)
+  %e2 = atomicrmw add ptr %epoch, i64 1 seq_cst
+  br label %wait
+wait:
+  %n = phi i64 [0, %work], [%n1, %spin], [0, %yield]
+  %r = load atomic i64, ptr %running seq_cst, align 8
+  %busy = icmp ne i64 %r, 0
+  br i1 %busy, label %idle, label %out
+idle:
+  %n1 = add i64 %n, 1
+  %more = icmp ult i64 %n1, SPINS
+  br i1 %more, label %spin, label %yield
+spin:
+  call void PAUSE
+  br label %wait
+yield:
+  %i = call i32 @sched_yield()
+  br label %wait
+out:
+  ret void
+}
+"""
+
+
+def _text() -> str:
+    text = _TEXT
+    for name, offset in _FIELDS.items():
+        text = text.replace(f"${name}", f"%{name} = getelementptr i8, ptr %pool, i64 {offset}\n ")
+    x86 = llvm.get_process_triple().startswith(("x86_64", "i686", "amd64"))
+    name, kind, argument = _PAUSE[x86]
+    text = text.replace("PAUSE", f"@{name}({argument})").replace("SPINS", str(_SPINS))
+    return f"{text}\ndeclare void @{name}({kind})\n"
+
+
+_P, _N = ctypes.c_void_p, ctypes.c_int64
+
+
+@cache
+def _functions() -> tuple[Code, dict[str, Any]]:
+    code = compile_text(_text())
+    kinds = {
+        "pool_init": (_P,), "pool_work": (_P, _N), "pool_stop": (_P,),
+        "pool_launch": (_P, _P, _P, _N, _N, _P, _N),
+    }  # fmt: skip
+    return code, {n: ctypes.CFUNCTYPE(None, *t)(code.address(n)) for n, t in kinds.items()}
+
+
+LINE = 64
+
+
+class Pool:
+    """The workers of a process. One launch at a time: take `lock` first."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.pid = os.getpid()
+        self._code, self._call = _functions()
+        self._memory = np.zeros(_BYTES + LINE, np.uint8)
+        self._address = aligned(self._memory)
+        self._call["pool_init"](self._address)
+        self._workers: list[threading.Thread] = []
+        self._scratch: list[np.ndarray[Any, Any]] = []
+        self._spaces: Any = (ctypes.c_void_p * 0)()
+        atexit.register(self.stop)
+
+    def run(self, entry: int, slots: int, total: int, chunk: int, helpers: int, bytes_: int) -> None:
+        """Run ``total`` instances of the code at ``entry`` here and in ``helpers`` workers."""
+        if helpers > len(self._workers) or not self._scratch or self._scratch[0].size < bytes_ + LINE:
+            self._grow(helpers, bytes_)
+        self._call["pool_launch"](self._address, entry, slots, total, chunk, self._spaces, helpers)
+
+    def _grow(self, workers: int, bytes_: int) -> None:
+        """Have at least so many workers, and for each of them and the launcher so much memory."""
+        count = max(workers, len(self._workers)) + 1
+        size = max(bytes_ + LINE, self._scratch[0].size if self._scratch else 0)
+        self._scratch = [scratch(size - LINE) for _ in range(count)]
+        self._spaces = (ctypes.c_void_p * count)(*map(aligned, self._scratch))
+        for index in range(len(self._workers) + 1, count):
+            arguments = self._address, index
+            thread = threading.Thread(
+                target=self._call["pool_work"], args=arguments, name=f"tilec-{index}", daemon=True
+            )
+            self._workers.append(thread)
+            thread.start()
+
+    def stop(self) -> None:
+        """End the workers, so that none is in machine code when the process frees it."""
+        if self.pid == os.getpid():
+            with self.lock:
+                self._call["pool_stop"](self._address)
+                for thread in self._workers:
+                    thread.join(timeout=1.0)
+                self._workers.clear()
+
+
+def scratch(size: int) -> np.ndarray[Any, Any]:
+    """Memory for tiles; raises ResourceError where there is not enough."""
+    try:
+        return np.zeros(size + LINE, np.uint8)
+    except MemoryError:
+        raise ResourceError("R202", f"the tiles of the kernel need {size} bytes for each thread",
+                            help="use smaller tiles") from None  # fmt: skip
+
+
+def aligned(memory: np.ndarray[Any, Any]) -> int:
+    """The first address of a cache line in some memory."""
+    return int(-(-memory.ctypes.data // LINE) * LINE)
