@@ -26,6 +26,7 @@ from tilec.ir.types import ArefType, TensorType, TileType
 
 # Policies: which of the runnable groups goes on next.
 POLICIES = ("round_robin", "random", "first", "last")
+Observe = Callable[[str, Op], None]
 
 
 class Blocked:
@@ -122,7 +123,9 @@ class Runtime:
         group: str = "main",
         consumers: dict[Value, tuple[str, ...]] | None = None,
         turns: dict[str, int] | None = None,
+        observe: Observe | None = None,
     ) -> None:
+        self.observe = observe
         self.grid, self.program_id, self.choose = grid, program_id, choose
         self.env, self.group = env, group
         self.consumers = consumers or {}
@@ -141,6 +144,8 @@ class Runtime:
                 if inspect.isgenerator(result):
                     result = yield from result
             self.bind(node, result)
+            if self.observe is not None and not node.blocks:
+                self.observe(self.group, node)
         return ()
 
     def operand(self, node: Op, index: int) -> Any:
@@ -199,7 +204,9 @@ class Runtime:
         """Interleave one coroutine per group until all have finished."""
         tasks: dict[str, Generator[Any, None, Any]] = {}
         for name, block in zip(node.attrs["names"], node.blocks, strict=True):
-            child = Runtime(self.grid, self.program_id, self.choose, dict(self.env), name, None, self.turns)
+            child = Runtime(
+                self.grid, self.program_id, self.choose, dict(self.env), name, None, self.turns, self.observe
+            )
             tasks[name] = child.run_block(block, ())
         waiting: dict[str, Blocked] = {}
         while tasks:
@@ -248,12 +255,14 @@ def interpret(
     *,
     policy: str = "round_robin",
     seed: int = 0,
+    observe: Observe | None = None,
 ) -> None:
     """Run a kernel of any form on numpy arrays (written in place) and numbers.
 
     ``grid`` has up to three extents. ``policy`` chooses among runnable groups:
     "round_robin", "random" (by ``seed``), or the adversarial "first" and "last",
-    which let one group run as far as it can.
+    which let one group run as far as it can. ``observe`` is called with the group and each op
+    without blocks that it has run.
     """
     full = tuple(int(n) for n in grid) + (1,) * (3 - len(grid))
     env = {p: bind(p, a) for p, a in zip(kernel.params, args, strict=True)}
@@ -261,7 +270,7 @@ def interpret(
     choose = chooser(policy, seed)
     with np.errstate(all="ignore"):
         for program_id in _instances(full):
-            runtime = Runtime(full, program_id, choose, dict(env), "main", consumers)
+            runtime = Runtime(full, program_id, choose, dict(env), "main", consumers, None, observe)
             for state in runtime.run_block(kernel.body, ()):
                 if isinstance(state, Blocked):
                     raise deadlock({"main": state})
