@@ -181,3 +181,11 @@ def test_grown_loops() -> None:
     assert grown(a, b) == ["gemm loop 0"] and grown(b, a) == grown(a, a) == []
     without = {**a, "loops": [{**a["loops"][0], "plans": []}]}
     assert grown(a, without) == ["gemm loop 0"] and grown(without, a) == []
+
+
+def test_one_slot_fewer_is_solved_again() -> None:
+    """GEMM with two slots instead of three has the interval of the plan of the front that has two."""
+    loop = kernel_report("gemm")["loops"][0]
+    [fewer] = [w for w in loop["what_if"] if w["what"] == "one slot fewer of a_b"]
+    [two] = [p for p in loop["plans"] if p["kind"] == "front" and p["rings"][0]["depth"] == 2]
+    assert fewer["value"] == 2 and fewer["ii"] == two["ii"] > fewer["before"]

@@ -21,6 +21,7 @@ from tilec.report import source
 from tilec.report.front import points
 from tilec.report.plans import plan_data
 from tilec.report.roof import launch_time, roof
+from tilec.report.slots import slots_moved
 
 if TYPE_CHECKING:
     from tilec.compiled import Compiled
@@ -108,6 +109,7 @@ def _loop(
     places = {v: code.places.of_ops(members) for v, members in code.nodes.items()} if code else {}
     plan = answer.schedule
     x = explain(problem, answer, core=plan is None, rlimit=ask.rlimit)
+    questions = (*what_if(problem, answer, ask.rlimit), *slots_moved(problem, answer, ask.rlimit))
     moved = sensitivity(problem, answer, resolve=ask.again, rlimit=ask.rlimit)
     return {
         "name": problem.name, "loc": problem.loc, "problem": problem_data(problem),
@@ -115,7 +117,7 @@ def _loop(
         "answer": answer_data(problem, answer), "headline": x.headline, "why": list(x.why),
         "ops": {o.id: places.get(o.id, []) for o in problem.ops},
         "plans": plans,
-        "what_if": [asdict(w) | {"text": w.text} for w in what_if(problem, answer, ask.rlimit)],
+        "what_if": [asdict(w) | {"text": w.text} for w in questions],
         "thresholds": [asdict(t) | {"text": t.text} for t in thresholds(problem, answer, ask.rlimit)],
         "most_slack": list(most_slack(problem, plan.ii, ask.rlimit)) if plan else None,
         "sensitivity": [asdict(m) for m in moved],
