@@ -67,7 +67,11 @@ class OrderChecker(UnitChecker):
 
     def fence(self, s: Strand, inst: Instruction, address: Array | None = None) -> None:
         time, rows, opcode = self.timeline.tick(inst), self.rows(s), inst.opcode
+        for row in rows.tolist():
+            self.performed[row].append(time)
         if opcode.startswith("fence.proxy.async"):
+            for row in rows.tolist():
+                self.proxied[row].append(time)
             space = opcode.removeprefix("fence.proxy.async").lstrip(".").split("::")[0]
             self.clocks.fence(rows, _FENCED[space], time)
         elif opcode.startswith("fence.mbarrier_init"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -64,6 +64,7 @@ class RaceChecker(Observer):
         names = [f"CTA {cta_name(c.ctaid)} warp {w}" for c in ctas for w in range(self.per_cta)]
         self.clocks = Clocks(self.timeline, names)
         self.performed: list[list[int]] = [[] for _ in names]
+        self.proxied: list[list[int]] = [[] for _ in names]
 
     def report(self, code: str, message: str, inst: Instruction, other: Instruction | None = None) -> None:
         """``other`` is the earlier one of two instructions."""
@@ -121,15 +122,11 @@ class RaceChecker(Observer):
         if writes and real.any() and self._harmless(shadow.writer[place][real]):
             return
         racing = real & (clocks.lookup(actor.who, ORDER, columns) < times)
-        if writes:
-            racing &= ~self._settled(memory, actor, columns, times, racing)
-        real = racing if actor.part == ORDER else real
-        if not real.any():
-            return
-        fenced = bool(racing.any())
-        at = int(np.flatnonzero(racing if fenced else real)[0])
-        id, time = int(shadow.writer[place][at]), int(times[at])
-        self._race(memory, place, at, actor, id, time, True, fenced, inst, writes)
+        settled = self._settled(memory, actor, columns, times, racing, writes)
+        for mask, rule in self._kinds(actor, real, racing, settled, writes):
+            at = int(np.flatnonzero(mask)[0])
+            id, time = int(shadow.writer[place][at]), int(times[at])
+            self._race(memory, place, at, actor, id, time, True, rule, inst, writes)
 
     def _harmless(self, writers: Array) -> bool:
         """Whether ordinary stores, all of values that memory has already, follow ordinary ones."""
@@ -154,27 +151,38 @@ class RaceChecker(Observer):
             missing = missing & ((times & 1) == 0)
         columns = np.broadcast_to(shadow.readers[:, None], times.shape)
         racing = missing & (self.clocks.lookup(actor.who, ORDER, shadow.readers[:, None]) < times)
-        racing &= ~self._settled(memory, actor, columns, times, racing)
-        missing = racing if actor.part == ORDER else missing
-        if not missing.any():
-            return
-        fenced = bool(racing.any())
-        row, at = (int(i[0]) for i in np.nonzero(racing if fenced else missing))
-        id = self.clocks.ids[int(shadow.readers[row])]
-        self._race(memory, place, at, actor, id, int(times[row, at]), False, fenced, inst)
+        settled = self._settled(memory, actor, columns, times, racing, True)
+        for mask, rule in self._kinds(actor, missing, racing, settled, True):
+            row, at = (int(i[0]) for i in np.nonzero(mask))
+            id = self.clocks.ids[int(shadow.readers[row])]
+            self._race(memory, place, at, actor, id, int(times[row, at]), False, rule, inst)
 
-    def _settled(self, memory: Memory, actor: Actor, columns: Array, times: Array, racing: Array) -> Array:
-        """Which accesses to shared memory cannot be overtaken by a write: the warp has passed a barrier
-        since, which performs them, and the writer comes after that, if only by relaxed arrivals."""
+    def _kinds(
+        self, actor: Actor, missing: Array, racing: Array, settled: Array, writes: bool
+    ) -> Iterator[tuple[Array, str]]:
+        """Of accesses that miss something: those that race, those that only a relaxed arrival orders, and
+        those that lack a proxy fence."""
+        masks = {"race": racing & ~settled, "relaxed": settled}
+        if actor.part != ORDER:
+            masks["proxy"] = missing & ~racing if writes else missing & ~racing & ~settled
+        found = [(m, rule) for rule, m in masks.items() if m.any()]
+        yield from found[:1]
+
+    def _settled(self, memory: Memory, actor: Actor, columns: Array, times: Array, racing: Array,
+                 writes: bool) -> Array:  # fmt: skip
+        """Which accesses to shared memory are over, though only relaxed arrivals tell: the warp has passed a
+        barrier or fence since, and the later access comes after that. What the async proxy reads
+        needs a proxy fence."""
         settled = np.zeros(racing.shape, bool)
         if memory.kind != "shared" or not racing.any():
             return settled
+        over = self.performed if writes or actor.part == ORDER else self.proxied
         come = np.broadcast_to(self.clocks.lookup(actor.who, CAUSE, columns), racing.shape)
         warps = racing & (columns >= FIRST) & (columns < FIRST + self.clocks.warps)
         for column in np.unique(columns[warps]).tolist():
             here = warps & (columns == column)
-            barriers = np.array([*self.performed[column - FIRST], FOREVER], np.int64)
-            settled[here] = come[here] >= barriers[np.searchsorted(barriers, times[here])]
+            points = np.array([*over[column - FIRST], FOREVER], np.int64)
+            settled[here] = come[here] >= points[np.searchsorted(points, times[here])]
         return settled
 
     def _old_reads(
@@ -187,18 +195,18 @@ class RaceChecker(Observer):
         if missing.any() and shadow.old_reader is not None:
             at = int(np.flatnonzero(missing)[0])
             id, time = int(shadow.old_reader[place][at]), int(shadow.old_read[place][at])
-            self._race(memory, place, at, actor, id, time, False, True, inst)
+            self._race(memory, place, at, actor, id, time, False, "race", inst)
 
     def _race(self, memory: Memory, place: Place, at: int, actor: Actor, id: int, time: int, wrote: bool,
-              fenced: bool, inst: Instruction, writes: bool = True) -> None:  # fmt: skip
+              kind: str, inst: Instruction, writes: bool = True) -> None:  # fmt: skip
         before = self.timeline.site(time)
         earlier = race.Access(*self.timeline.actors[id], wrote, before)
         mine = actor.column if isinstance(actor.column, int) else int(actor.column[at])
         later = race.Access(self.clocks.name(mine), actor.kind, writes, inst)
         granule = place.start + at if isinstance(place, slice) else int(place[at])
         start, size = memory.start + (granule << memory.shadow.shift), 1 << memory.shadow.shift
-        rule = race.rule_of(memory.kind, earlier, later, fenced)
-        if not fenced and writes:
+        rule = race.rule_of(memory.kind, earlier, later, kind)
+        if kind == "proxy" and writes:
             self.unfenced.add(inst.line)
         self.report(rule.code, race.text_of(rule, memory.kind, start, size, earlier, later), inst, before)
 

@@ -63,11 +63,15 @@ _TENSOR = {
 _FREED = Race("E19", "nothing orders this before the deallocation")
 _UNFENCED = Race("E1", "no proxy fence stands between")
 _UNFENCED_WRITE = Race("W2", "no proxy fence stands between")
+_RELAXED = Race("W13", "only a relaxed arrival orders the two")
 
 
-def rule_of(memory: str, earlier: Access, later: Access, fenced: bool) -> Race:
-    """The rule that two accesses break. ``fenced`` False: they are ordered, but lack a proxy fence."""
-    if not fenced:
+def rule_of(memory: str, earlier: Access, later: Access, kind: str) -> Race:
+    """The rule that two accesses break. ``kind``: they are a "race", or ordered but lack a fence between
+    the proxies ("proxy"), or only a "relaxed" arrival orders them."""
+    if kind == "relaxed":
+        return _RELAXED
+    if kind == "proxy":
         return _UNFENCED_WRITE if later.writes else _UNFENCED
     if memory == "tensor":
         return _FREED if later.kind == FREE else _TENSOR[earlier.kind]
