@@ -100,9 +100,10 @@ def error_of(case: Case) -> tuple[float, tuple[int, ...]]:
 
 def error_ratio(case: Case, found: Array) -> tuple[float, tuple[int, ...]]:
     """The largest error divided by its bound, and where; above 1 is wrong. NaN counts as infinite."""
-    error = np.abs(found.astype(np.float64) - case.expected)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(error == 0, 0.0, error / case.bound)
+        error = np.abs(found.astype(np.float64) - case.expected)
+        equal = found.astype(np.float64) == case.expected  # also two infinities
+        ratio = np.where(equal, 0.0, error / case.bound)
     ratio = np.where(np.isnan(ratio), np.inf, ratio)
     if ratio.size == 0:
         return 0.0, ()
@@ -116,7 +117,7 @@ def is_vacuous(case: Case) -> bool:
         error_ratio(part, np.full_like(part.expected, constant))[0] <= 1
         for part in case.parts()
         if part.expected.size > 1
-        for constant in (0.0, float(part.expected.mean()))
+        for constant in (0.0, float(np.mean(part.expected, where=np.isfinite(part.expected))))
     )
 
 

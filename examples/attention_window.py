@@ -22,7 +22,7 @@ import tilec.language as tl
 @tilec.kernel
 def attention_window(Q: tl.Tensor, K: tl.Tensor, V: tl.Tensor, O: tl.Tensor, LSE: tl.Tensor, window: int,
                      cap: tl.constexpr[float] = 0.0, D: tl.constexpr[int] = 64,
-                     BM: tl.constexpr[int] = 128, BN: tl.constexpr[int] = 64):  # fmt: skip
+                     BM: tl.constexpr[int] = 128, BN: tl.constexpr[int] = 128):  # fmt: skip
     block, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     kv_head = head // (Q.shape[1] // K.shape[1])
     last = (block * BM + tl.arange(0, BM) + (K.shape[2] - Q.shape[2]))[:, None]

@@ -12,7 +12,7 @@ from tilec.passes.schedule import joint
 
 # The tests compile hundreds of small loops, whose proofs are the long ones: units bind nothing
 # there. A plan that is not proven is a plan as well; proofs have tests of their own.
-joint.RLIMIT = 500_000
+BUDGET, joint.RLIMIT = joint.RLIMIT, 500_000
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +36,12 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(encoding="utf-8"), f"{path} differs: pytest --bless accepts it"
 
     return compare
+
+
+@pytest.fixture
+def real_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The solver's budget as users have it."""
+    monkeypatch.setattr(joint, "RLIMIT", BUDGET)
 
 
 @pytest.fixture(autouse=True, scope="session")
