@@ -36,12 +36,19 @@ def load(e: Lanes, pointer: Any, element: Any, step: Index) -> Any:
     return out
 
 
-def store(e: Lanes, pointer: Any, value: Any, step: Index) -> None:
-    """Write ``lanes`` elements ``step`` elements apart."""
+def store(e: Lanes, pointer: Any, value: Any, step: Index, past_caches: bool = False) -> None:
+    """Write ``lanes`` elements ``step`` elements apart.
+
+    ``past_caches``: whole aligned vectors, which go to memory without being read first.
+    """
     element = getattr(value.type, "element", value.type)
     align = _align(element)
     if e.lanes == 1 or (isinstance(step, int) and step == 1):
-        e.b.store(value, pointer, align=align)
+        if past_caches and e.lanes * align == e.target.vector_bytes:
+            done = e.b.store(value, pointer, align=e.target.vector_bytes)
+            done.set_metadata("nontemporal", e.b.module.add_metadata([I32(1)]))
+        else:
+            e.b.store(value, pointer, align=align)
         return
     for i in range(e.lanes):
         place = e.b.gep(pointer, [loops.i64(loops.mul(e.b, step, i))], source_etype=element)

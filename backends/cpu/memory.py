@@ -12,7 +12,7 @@ from tilec.backends.cpu.access import from_memory, load, masked_store, store, to
 from tilec.backends.cpu.arith import apply
 from tilec.backends.cpu.lanes import I64, Lanes, element_constant, storage
 from tilec.backends.cpu.rules import emits
-from tilec.backends.cpu.tiles import Code, tile_type
+from tilec.backends.cpu.tiles import CHEAP, Code, tile_type
 from tilec.backends.cpu.views import At, Box, Coord, Tensor, View, box, corner, covered, place, read
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Op, Value
@@ -188,7 +188,59 @@ def _store_rows(code: Code, tensor: Tensor, part: Box, value: Value) -> None:
         code.over(type_.shape, lambda at, n: put(at, n, whole), type_.dtype.bytes, within)
         return ()
 
-    code.versions([value], walk, part.inside)
+    def either(whole: bool) -> tuple[()]:
+        past = _past_caches(code, tensor, value) if whole else None
+        if past is not None:
+            loops.branch(code.b, past, lambda: _stream(code, tensor, part, value), lambda: walk(True))
+        else:
+            walk(whole)
+        return ()
+
+    code.versions([value], either, part.inside)
+
+
+def _past_caches(code: Code, tensor: Tensor, value: Value) -> Any:
+    """Whether a tensor is larger than the caches; None where its stores always go through them.
+
+    Where computing takes longer than writing there is nothing to gain.
+    """
+    type_, axis = tile_type(value), tensor.type.contiguous
+    if not code.target.x86 or axis is None or code.cost(value) > 4 * CHEAP:
+        return None
+    if type_.shape[axis] < 2 * code.target.lanes(type_.dtype.bytes):
+        return None
+    total: Any = I64(type_.dtype.bytes)
+    for extent in tensor.extents:
+        total = code.b.mul(total, extent)
+    return code.b.icmp_unsigned(">=", total, I64(code.target.last_bytes))
+
+
+def _stream(code: Code, tensor: Tensor, part: Box, value: Value) -> tuple[()]:
+    """Store a whole tile past the caches: aligned vectors, and unaligned ones over both ends of a row."""
+    b, type_, axis = code.b, tile_type(value), _contiguous(tensor)
+    lanes, size = code.target.lanes(type_.dtype.bytes), type_.dtype.bytes
+    e, extent = Lanes(b, lanes, code.target), type_.shape[axis]
+
+    def row(at: tuple[Any, ...]) -> None:
+        def put(i: Any, past: bool = False) -> None:
+            spot = tuple(Coord(i, True) if d == axis else Coord(c) for d, c in enumerate(at))
+            found = to_memory(e, code.element(value, spot, lanes), type_)
+            store(e, corner(b, tensor, part, spot)[0], found, 1, past)
+
+        start = b.ptrtoint(corner(b, tensor, part, tuple(Coord(c) for c in at))[0], I64)
+        ahead = b.and_(b.sub(I64(0), start), I64(code.target.vector_bytes - 1))
+        first = b.udiv(ahead, I64(size))
+        put(0)
+        loops.each(b, first, extent - lanes + 1, lanes, lambda i: put(i, True))
+        put(extent - lanes)
+
+    loops.nest(b, [(0, 1 if d == axis else n) for d, n in enumerate(type_.shape)], row)
+    return ()
+
+
+def _contiguous(tensor: Tensor) -> int:
+    axis = tensor.type.contiguous
+    return 0 if axis is None else axis
 
 
 def _store_across(code: Code, tensor: Tensor, part: Box, value: Value) -> None:

@@ -11,7 +11,7 @@ import llvmlite.binding as llvm
 
 @dataclass(frozen=True)
 class CpuTarget:
-    """Bytes of a vector register and their number, caches of a core, and instructions that it has.
+    """Bytes of a vector register and their number, caches, and instructions that it has.
 
     ``fma``: fused multiply-add. ``vnni``: sums of products of 16-bit pairs (vpdpwssd).
     ``scalef``: multiplication by powers of two (vscalefps).
@@ -27,6 +27,7 @@ class CpuTarget:
     scalef: bool = False
     l1_bytes: int = 32 * 1024
     l2_bytes: int = 512 * 1024
+    last_bytes: int = 32 * 1024 * 1024
 
     def lanes(self, bytes_per_element: int) -> int:
         """How many elements of a size one vector register holds."""
@@ -38,6 +39,7 @@ def host() -> CpuTarget:
     """The CPU that this process runs on."""
     features = llvm.get_host_cpu_features()
     caches = {"l1_bytes": _cache(0, 32 * 1024), "l2_bytes": _cache(2, 512 * 1024)}
+    caches["last_bytes"] = _cache(3, 32 * 1024 * 1024)
     if not llvm.get_process_triple().startswith(("x86_64", "i686", "amd64")):
         return CpuTarget(16, True, registers=32, **caches)
     wide, half = bool(features.get("avx512f")), bool(features.get("avx2"))
@@ -53,7 +55,7 @@ def host() -> CpuTarget:
 
 
 def _cache(index: int, default: int) -> int:
-    """Bytes of a cache of the first core as Linux tells it (0: data, 2: second level)."""
+    """Bytes of a cache of the first core as Linux tells it (0: data, 2 and 3: second and third level)."""
     try:
         text = Path(f"/sys/devices/system/cpu/cpu0/cache/index{index}/size").read_text(encoding="ascii")
         return int(text.strip().removesuffix("K")) * 1024
