@@ -181,7 +181,7 @@ class Copies:
     def copy(self, base: Reg, slot: Slot) -> None:
         """All copies of a tile that lies inside of the tensor."""
         for coords, guard in self.chunks():
-            self._copy(base, coords, slot, None, guard)
+            self._copy(self._source(base, coords), coords, slot, guard)
 
     def copy_ragged(self, load: Pending, base: Reg, slot: Slot) -> None:
         """All copies of a tile that may hang over an end of the tensor."""
@@ -189,24 +189,28 @@ class Copies:
         offsets = [wide_index(e, dtype, reg) for dtype, reg in load.offsets.values()]
         window = Window(e, self.tensor, self.shape, self.layout, offsets)
         for coords, guard in self.chunks():
-            self._copy(base, coords, slot, self._used(window, coords, load.comes), guard)
+            source, ok = self._source(base, coords), both(e, [*window.tests(coords), load.comes])
+            assert isinstance(ok, Reg)
+            # Where nothing is read the address must be aligned all the same: a stride of an axis
+            # of extent 1 may be anything.
+            source = e.make("b64", "selp.b64", source, self.tensor.pointer, ok)
+            used = e.make("b32", "selp.b32", self._left(window, coords), Int(0), ok)
+            self._copy(source, coords, slot, guard, used)
 
-    def _used(self, window: Window, coords: Basis, comes: Reg | None) -> Reg:
-        """How many bytes of a chunk lie inside of the tensor: chunks start at multiples of 16 bytes."""
+    def _left(self, window: Window, coords: Basis) -> Reg:
+        """How many bytes of a chunk lie before the tensor's end: chunks start at multiples of 16 bytes."""
         e, inner = self.e, self.tile.inner
         at, span = window.bound(inner)
         moved = e.make("b32", "add.s32", at, Int(coords[inner]))
         left = e.make("b32", "min.s32", e.make("b32", "sub.s32", span, moved), Int(self.unit))
-        size = e.make("b32", "shl.b32", left, Int(self.tile.es.bit_length() - 1))
-        ok = both(e, [*window.tests(coords), comes])
-        return e.make("b32", "selp.b32", size, Int(0), ok) if isinstance(ok, Reg) else size
+        return e.make("b32", "shl.b32", left, Int(self.tile.es.bit_length() - 1))
 
-    def _copy(self, base: Reg, coords: Basis, slot: Slot, used: Reg | None, guard: Reg | None) -> None:
-        e, inner = self.e, self.tile.inner
-        source = Addr(e.make("b64", "add.s64", base, self.row(coords)), coords[inner] * self.tile.es)
-        rest = () if used is None else (used,)
-        where = self.places.address(coords, slot)
-        e.emit("cp.async.cg.shared.global", where, source, Int(UNIT), *rest, pred=guard)
+    def _source(self, base: Reg, coords: Basis) -> Reg:
+        return self.e.make("b64", "add.s64", base, self.row(coords))
+
+    def _copy(self, source: Reg, coords: Basis, slot: Slot, guard: Reg | None, *used: Reg) -> None:
+        where, start = self.places.address(coords, slot), Addr(source, coords[self.tile.inner] * self.tile.es)
+        self.e.emit("cp.async.cg.shared.global", where, start, Int(UNIT), *used, pred=guard)
 
 
 def run(e: Emitter, work: Sequence[tuple[Copies, Pending, Slot]]) -> None:
