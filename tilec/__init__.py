@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from tilec import errors
 from tilec.errors import TilecError
 from tilec.kernel import KernelFunction, kernel
 
+if TYPE_CHECKING:
+    from tilec.tune import Config, autotune
+
 __all__ = ["Config", "KernelFunction", "TilecError", "__version__", "autotune", "errors", "kernel"]
-
-_TUNING = "choose constants yourself: compile with several and time the launches"
-
-
-class Config:
-    """A set of constants for `autotune`. Not supported yet."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        raise errors.UnsupportedError("U310", "tilec.Config is not supported yet", help=_TUNING)
-
-
-def autotune(*args: Any, **kwargs: Any) -> NoReturn:
-    """Try several sets of constants and keep the fastest. Not supported yet."""
-    raise errors.UnsupportedError("U310", "tilec.autotune is not supported yet", help=_TUNING)
 
 
 def __getattr__(name: str) -> Any:
@@ -30,4 +19,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("tilec")
+    if name in ("Config", "autotune"):  # numpy and the passes are loaded only where they are asked for
+        from tilec import tune
+
+        return getattr(tune, name)
     raise AttributeError(f"module 'tilec' has no attribute {name!r}")

@@ -712,7 +712,8 @@ LAUNCHES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "target": (lambda: scale.compile([F, F, "f32", "i32"], target="sm_10"), "U510", "no backend"),
     "in a kernel": (lambda: launcher[1](x()), "S309", "launched inside of a kernel"),
     "outside": (lambda: tl.zeros((4,), tl.float32), "S315", "used outside of a kernel"),
-    "autotune": (lambda: tilec.autotune(configs=[]), "U310", "not supported yet"),
+    "autotune": (lambda: tilec.autotune(configs=[]), "V357", "at least one tilec.Config"),
+    "autotune of a number": (lambda: tilec.autotune([tilec.Config({})])(3), "T368", "above int"),
 }
 
 
