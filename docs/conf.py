@@ -35,6 +35,8 @@ def page(code: Code) -> str:
 def write_pages(folder: Path) -> None:
     """A page for each code, and their list."""
     folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.md"):
+        old.unlink()
     for code in codes().values():
         (folder / f"{code.code}.md").write_text(page(code), encoding="utf-8")
     rows = "\n".join(f"- [{c.code}]({c.code}.md): {c.meaning}" for c in codes().values())

@@ -106,7 +106,7 @@ class Tuned:
 
     def _launch(self, grid: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         config = self._choose(grid, args, keywords)
-        extra = {"options": config.options} if config.options != Options() else {}
+        extra: dict[str, Any] = {"options": config.options} if config.options != Options() else {}
         self.kernel[grid](*args, **dict(config.constants), **extra, **keywords)
 
     def _choose(self, grid: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Config:
