@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from tilec.cli_bench import bench
 from tilec.cli_emulate import emulate
 from tilec.cli_parts import (
     CHECK_FAILED,
@@ -199,5 +200,5 @@ def _accepted(function: Any, keywords: dict[str, Any]) -> dict[str, Any]:
     return keywords
 
 
-for verb in (schedule, verify, explain, report, diff, emulate, explain_error, completion):
+for verb in (bench, schedule, verify, explain, report, diff, emulate, explain_error, completion):
     main.add_command(verb)
