@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tilec.bench_compile.kernels import CASES
 from tilec.load import load_kernel
 from tilec.passes import lower
 from tilec.passes.schedule import proofs
@@ -53,6 +54,9 @@ def main() -> None:
         for spec, signature, constants, target in KERNELS:
             lower(load_kernel(str(ROOT / "examples" / spec), signature, constants), target)
             print(spec, constants, len(folder.written))
+        for name, case in CASES.items():
+            lower(case.kernel.trace(case.signature, **case.constants), "sm_90a")
+            print(name, len(folder.written))
     for path in set(FOLDER.glob("*.json")) - folder.written:
         path.unlink()
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from tilec.cli_bench import bench
+from tilec.cli_bench_compile import bench_compile
 from tilec.cli_emulate import emulate
 from tilec.cli_parts import (
     CHECK_FAILED,
@@ -200,5 +201,6 @@ def _accepted(function: Any, keywords: dict[str, Any]) -> dict[str, Any]:
     return keywords
 
 
+bench.add_command(bench_compile)
 for verb in (bench, schedule, verify, explain, report, diff, emulate, explain_error, completion):
     main.add_command(verb)

@@ -47,10 +47,11 @@ class Form:
     proxy: str = ""
     aligned: bool = False
 
-    @property
-    def base(self) -> str:
-        """The opcode up to its first dot."""
-        return re.split(r"[.<(?]", self.pattern, maxsplit=1)[0]
+    @cached_property
+    def bases(self) -> tuple[str, ...]:
+        """What its opcodes have before their first dot."""
+        first = self.pattern[1:].split(")")[0].split("|") if self.pattern[0] == "(" else [self.pattern]
+        return tuple(re.split(r"[.<(?]", f, maxsplit=1)[0] for f in first)
 
     @cached_property
     def regex(self) -> re.Pattern[str]:

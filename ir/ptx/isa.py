@@ -49,18 +49,23 @@ class LaterTargetError(InternalError):
 @cache
 def canonical(opcode: str) -> str:
     """The opcode with its modifiers in the order of the table; an unknown one as it is."""
-    if any(f.regex.fullmatch(opcode) for f in FORMS):
+    rows = _rows(opcode.split(".")[0])
+    if any(f.regex.fullmatch(opcode) for f in rows):
         return opcode
-    name = opcode.split(".")[0]
-    rows = (f for f in FORMS if f.base in (name, ""))
     return next((found for f in rows if (found := reordered(f, opcode))), opcode)
+
+
+@cache
+def _rows(name: str) -> tuple[Form, ...]:
+    """The rows of opcodes with this first part."""
+    return tuple(f for f in FORMS if name in f.bases)
 
 
 @cache
 def forms_of(opcode: str) -> tuple[Form, ...]:
     """The rows that an opcode is of, with its modifiers in any order; empty for an unknown one."""
     ordered = canonical(opcode)
-    return tuple(f for f in FORMS if f.regex.fullmatch(ordered))
+    return tuple(f for f in _rows(opcode.split(".")[0]) if f.regex.fullmatch(ordered))
 
 
 def check(instruction: Instruction, target: str, version: tuple[int, int] | None = None) -> Form:
@@ -81,6 +86,7 @@ def check(instruction: Instruction, target: str, version: tuple[int, int] | None
     return form
 
 
+@cache
 def target_has(target: str, needed: str) -> bool:
     """Whether code for ``target`` may use what ``needed`` introduced. Alternatives are divided by
     bars. What an "a" target introduced is on no other; an "f" target shares it with its family."""

@@ -7,10 +7,10 @@ elementwise op overwrites an operand that nothing reads after it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import PurePath
 
 from tilec.ir.core import Kernel, Op, Value, walk
@@ -110,7 +110,7 @@ class _Extractor:
         """The op and its line; ops of one name and line are told apart by letters."""
         base = f"{_short(lead)}.{lead.loc.line}"
         taken = set(self.names.values())
-        return next(n for n in (base, *(f"{base}{c}" for c in _letters())) if n not in taken)
+        return next(n for n in itertools.chain((base,), (f"{base}{c}" for c in _letters())) if n not in taken)
 
     def _op(self, lead: Op) -> model.Op:
         total = self.total(lead)
@@ -177,7 +177,7 @@ class _Extractor:
         yield from self._in_order([n for n in self.body.members if n.name == "aref.put"])
 
     def _in_order(self, leads: list[Op]) -> Iterator[Edge]:
-        pairs = [(a, b, 0) for a, b in pairwise(leads)]
+        pairs = [(a, b, 0) for a, b in itertools.pairwise(leads)]
         if len(leads) > 1:
             pairs.append((leads[-1], leads[0], 1))
         for a, b, distance in pairs:
