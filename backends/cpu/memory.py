@@ -10,7 +10,7 @@ from llvmlite import ir
 from tilec.backends.cpu import loops
 from tilec.backends.cpu.access import from_memory, load, masked_store, store, to_memory
 from tilec.backends.cpu.arith import apply
-from tilec.backends.cpu.lanes import I64, Lanes, element_constant, storage
+from tilec.backends.cpu.lanes import I32, I64, Lanes, element_constant, storage
 from tilec.backends.cpu.rules import emits
 from tilec.backends.cpu.tiles import CHEAP, Code, tile_type
 from tilec.backends.cpu.views import At, Box, Coord, Tensor, View, box, corner, covered, place, read
@@ -18,6 +18,10 @@ from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Op, Value
 from tilec.ir.ops import attr
 from tilec.ir.types import DType, TileType
+
+
+# Bytes of a row from which on stores past the caches pay: shorter ones change pages too often.
+LONG_ROW = 8192
 
 
 def to_index(code: Code, value: Value) -> Any:
@@ -207,7 +211,7 @@ def _past_caches(code: Code, tensor: Tensor, value: Value) -> Any:
     type_, axis = tile_type(value), tensor.type.contiguous
     if not code.target.x86 or axis is None or code.cost(value) > 4 * CHEAP:
         return None
-    if type_.shape[axis] < 2 * code.target.lanes(type_.dtype.bytes):
+    if type_.shape[axis] * type_.dtype.bytes < LONG_ROW:
         return None
     total: Any = I64(type_.dtype.bytes)
     for extent in tensor.extents:
@@ -222,20 +226,32 @@ def _stream(code: Code, tensor: Tensor, part: Box, value: Value) -> tuple[()]:
     e, extent = Lanes(b, lanes, code.target), type_.shape[axis]
 
     def row(at: tuple[Any, ...]) -> None:
-        def put(i: Any, past: bool = False) -> None:
+        def put(i: Any, mask: Any = None) -> None:
             spot = tuple(Coord(i, True) if d == axis else Coord(c) for d, c in enumerate(at))
             found = to_memory(e, code.element(value, spot, lanes), type_)
-            store(e, corner(b, tensor, part, spot)[0], found, 1, past)
+            target, _ = corner(b, tensor, part, spot)
+            if mask is None:
+                store(e, target, found, 1, past_caches=True)
+            else:
+                masked_store(e, target, mask, found)
 
         start = b.ptrtoint(corner(b, tensor, part, tuple(Coord(c) for c in at))[0], I64)
         ahead = b.and_(b.sub(I64(0), start), I64(code.target.vector_bytes - 1))
         first = b.udiv(ahead, I64(size))
-        put(0)
-        loops.each(b, first, extent - lanes + 1, lanes, lambda i: put(i, True))
-        put(extent - lanes)
+        rest = b.urem(b.sub(I64(extent), first), I64(lanes))
+        put(0, _lanes_between(e, I64(0), first))
+        loops.each(b, first, b.sub(I64(extent), rest), lanes, put)
+        put(extent - lanes, _lanes_between(e, b.sub(I64(lanes), rest), I64(lanes)))
 
     loops.nest(b, [(0, 1 if d == axis else n) for d, n in enumerate(type_.shape)], row)
     return ()
+
+
+def _lanes_between(e: Lanes, low: Any, high: Any) -> Any:
+    """The mask of lanes low <= lane < high."""
+    start, stop = (e.splat(e.b.trunc(v, I32)) for v in (low, high))
+    up = e.b.icmp_unsigned(">=", e.iota(I32), start)
+    return e.b.and_(up, e.b.icmp_unsigned("<", e.iota(I32), stop))
 
 
 def _contiguous(tensor: Tensor) -> int:
