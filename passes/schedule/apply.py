@@ -7,6 +7,7 @@ everything else ends up in one place. Then each compute group's loops follow the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tilec.ir.core import Block, Kernel, Op, Value, frozen, walk
@@ -15,7 +16,7 @@ from tilec.ir.ops import make
 from tilec.ir.types import TileType
 from tilec.passes.make_async import LOAD
 from tilec.passes.schedule.distribute import compute_block, consumers, effects, load_block, why_not_closed
-from tilec.passes.schedule.follow import follow, mark
+from tilec.passes.schedule.follow import Place, follow, mark
 from tilec.passes.schedule.joint import KernelPlan
 
 # Registers per thread of the load group and of a compute group, of which there may be two:
@@ -40,13 +41,14 @@ def specialize(plan: KernelPlan, in_flight: int = IN_FLIGHT) -> Kernel:
     ``in_flight``: how many products that only add to themselves run at once, if the rings
     have as many slots.
     """
-    kernel = mark(plan.kernel, plan.places)
-    news = [op for op in walk(kernel.body) if op.name == "aref.new"]
+    news = [op for op in walk(plan.kernel.body) if op.name == "aref.new"]
     deep = [_with_depth(op, plan.depths[op.result.hint]) for op in news]
     rings = {old.result: new.result for old, new in zip(news, deep, strict=True)}
-    names = consumers(kernel)
+    names = consumers(plan.kernel)
     flying = min((in_flight, *(plan.depths[n] for n in _loop_rings(plan))))
-    found = [follow(block, flying) for block in _blocks(kernel, rings, names)]
+    found = _followed(plan, plan.places, rings, flying)
+    if any(refusals for _, refusals in found):  # a group in program order takes no turns: then nobody does
+        found = _followed(plan, {op: p.without_turn() for op, p in plan.places.items()}, rings, flying)
     few, many = REGISTERS
     groups = make(
         "warp_groups", blocks=tuple(block for block, _ in found), loc=news[0].loc, names=(LOAD, *names),
@@ -54,6 +56,14 @@ def specialize(plan: KernelPlan, in_flight: int = IN_FLIGHT) -> Kernel:
     )  # fmt: skip
     notes = [f"in program order: {note}" for _, refusals in found for note in refusals]
     return _scheduled(plan, Block((), (*deep, groups, make("yield"))), notes)
+
+
+def _followed(
+    plan: KernelPlan, places: Mapping[Op, Place], rings: dict[Value, Value], flying: int
+) -> list[tuple[Block, tuple[str, ...]]]:
+    """Each group's block with its loops as the places say, and why some are not."""
+    names = consumers(plan.kernel)
+    return [follow(block, flying) for block in _blocks(mark(plan.kernel, places), rings, names)]
 
 
 def _blocks(kernel: Kernel, rings: dict[Value, Value], names: tuple[str, ...]) -> list[Block]:

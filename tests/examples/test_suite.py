@@ -46,21 +46,20 @@ PACKED = {k: v for k, v in HEADS.items() if k != "batch"}
 ATTENTION: tuple[Row, ...] = (
     ("attention_window", "case", {"queries": 70, "keys": 90, "D": 64, "window": 20, "cap": 3.0, **HEADS}),
     ("attention_window", "case", {"queries": 100, "keys": 40, "D": 64, "window": 1000, **HEADS}),
-    (
-        "attention_varlen",
-        "case",
-        {
-            "queries": (1, 70, 30),
-            "keys": (20, 70, 50),
-            "heads": 2,
-            "kv_heads": 1,
-            "D": 64,
-            "BM": 64,
-            "BN": 32,
-        },
-    ),
+    ("attention_varlen", "case", {"queries": (1, 70, 30), "keys": (20, 70, 50), "D": 64, **PACKED}),
     ("attention", "case", {"queries": 70, "keys": 90, "D": 64, "dtype": "bfloat16", **HEADS}),
     ("attention", "case", {"queries": 40, "keys": 70, "D": 256, "causal": True, **HEADS}),
+)
+DECODE = {"lengths": (100, 33), "kv_heads": 2, "group": 3, "D": 64, "shares": 3}
+BACKWARD = {"batch": 1, "heads": 2, "kv_heads": 1, "D": 64}
+ATTENTION += (
+    ("decode_attention", "shares_case", {**DECODE, "PAGE": 32}),
+    ("decode_attention", "shares_case", {**DECODE, "PAGE": 32, "exponent": 1.5}),
+    ("decode_attention", "combine_case", DECODE),
+    ("attention_backward", "dkdv_case", {"queries": 70, "keys": 90, "BM": 32, "BN": 64, **BACKWARD}),
+    ("attention_backward", "dq_case", {"queries": 40, "keys": 90, "causal": True, "BN": 32, **BACKWARD}),
+    ("attention_backward", "dq_case", {"queries": 40, "keys": 90, **BACKWARD}),
+    ("attention_backward", "dots_case", {"batch": 1, "heads": 2, "queries": 70, "D": 64}),
 )
 ROWS: tuple[Row, ...] = (
     ("rms_norm", "case", {"m": 5, "n": 37}),
@@ -73,6 +72,8 @@ ROWS: tuple[Row, ...] = (
 )
 TABLE = GEMMS + ATTENTION + ROWS
 
+PAGED = "f16[4],f16[4],f16[4],i32[2],i32[1],f32[5],f32[4],f32[4]"
+GRADIENT = "f16[4],f16[4],f16[4],f16[4],f32[3],f32[3],f16[4]"
 HEADED = "f16[4],f16[4],f16[4],f16[4]"
 FP8, HALF = "e4m3[2],e4m3[2],f32[1],f32[1],bf16[2]", "f16[2],f16[2],f16[2]"
 OWN_TILES: tuple[Compiled, ...] = (
@@ -102,6 +103,16 @@ OWN_TILES: tuple[Compiled, ...] = (
     ),
     *(("attention", "attention", HEADED, {"D": d, "causal": c}) for d in (64, 128) for c in (False, True)),
     ("attention", "attention", HEADED.replace("f16", "bf16"), {"D": 256, "causal": True, "BN": 64}),
+    ("decode_attention", "decode_shares", PAGED, {}),
+    ("decode_attention", "decode_fixed", f"{PAGED},f32", {}),
+    ("decode_attention", "combine", "f32[5],f32[4],f32[4],f16[4]", {}),
+    *(
+        ("attention_backward", kernel, GRADIENT + more, {"D": d, "causal": c})
+        for kernel, more in (("attention_dkdv", ",f16[4]"), ("attention_dq", ""))
+        for d in (64, 128)
+        for c in (False, True)
+    ),
+    ("attention_backward", "row_dots", "f16[4],f16[4],f32[3]", {}),
     ("rms_norm", "rms_norm", "f16[2],f16[1],f16[2],f32[1]", {"BN": 4096}),
     ("rms_norm", "rms_norm_backward", "f16[2],f16[1],f32[1],f16[2],f16[2],f32[2]", {"BN": 4096}),
     ("rms_norm", "add_rows", "f32[2],f32[1]", {}),
