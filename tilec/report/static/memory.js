@@ -35,15 +35,15 @@ function drawHeld(box, p, group) {
   const own = p.held.filter((h) => h[0] === group.number);
   if (!own.length) return;
   const top = Math.max(group.limit, group.budget), height = 120;
-  const x = d3.scaleLinear([0, p.ii], [LEFT, WIDE - 8]), y = d3.scaleLinear([0, top], [height - 18, 10]);
+  const x = d3.scaleLinear([0, p.ii], [LEFT, WIDE - 8]), y = d3.scaleLinear([0, top], [height - 18, 14]);
   const svg = box.append("svg").attr("viewBox", `0 0 ${WIDE} ${height}`).attr("role", "img")
     .attr("aria-label", `${group.name}: at most ${group.registers} registers per thread, at ${group.peak}, budget ${group.budget}`);
   const points = own.map((h) => [h[1], h[3]]).concat([[p.ii, own[0][3]]]);
   if (points[0][0] > 0) points.unshift([0, own[own.length - 1][3]]);
   svg.append("path").attr("class", "curve").attr("d", d3.line().curve(d3.curveStepAfter).x((d) => x(d[0])).y((d) => y(d[1]))(points));
-  for (const [value, name] of [[group.budget, `budget ${group.budget}`], [group.limit, `limit ${group.limit}`]]) {
+  for (const [value, name, below] of [[group.budget, `budget ${group.budget}`, 11], [group.limit, `limit ${group.limit}`, -3]]) {
     svg.append("line").attr("class", "limit").attr("x1", LEFT).attr("x2", WIDE - 8).attr("y1", y(value)).attr("y2", y(value));
-    svg.append("text").attr("class", "note").attr("x", WIDE - 10).attr("y", y(value) - 3).attr("text-anchor", "end").text(name);
+    svg.append("text").attr("class", "note").attr("x", WIDE - 10).attr("y", y(value) + below).attr("text-anchor", "end").text(name);
   }
   svg.append("g").attr("class", "axis").attr("transform", `translate(${LEFT},0)`).call(d3.axisLeft(y).ticks(4));
   svg.append("g").attr("class", "axis").attr("transform", `translate(0,${height - 18})`).call(d3.axisBottom(x).ticks(8).tickFormat(cycles));
