@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tilec.ir.ptx.module import Addr, Instruction, Int
+from tilec.runtime.emulator import warpsync
 from tilec.runtime.emulator.alu import Builder, mods
 from tilec.runtime.emulator.cta import NamedBarrier
 from tilec.runtime.emulator.numbers import Array
@@ -24,7 +25,6 @@ from tilec.runtime.emulator.spaces import (
     WINDOW_SIZE,
 )
 from tilec.runtime.emulator.strand import Wait
-from tilec.runtime.emulator.warp import missing
 
 if TYPE_CHECKING:
     from tilec.runtime.emulator.cta import Cta
@@ -37,21 +37,12 @@ def barrier(inst: Instruction, program: Program) -> Run:
     """bar and barrier, by what follows."""
     parts = mods(inst)
     if parts[0] == "warp":
-        return _warp_barrier(inst, program)
+        return warpsync.barrier(inst, program)
     if parts[0] == "cluster":
         act = _cluster_arrive if parts[1] == "arrive" else _cluster_wait
         return lambda s: act(s, inst)
     kind = next(p for p in parts if p in ("sync", "arrive", "red"))
     return _reduction(inst, program) if kind == "red" else _named(inst, program, kind == "sync")
-
-
-def _warp_barrier(inst: Instruction, program: Program) -> Run:
-    member = getter(program, inst.operands[0], "b32", inst)
-
-    def run(s: Strand) -> Wait | None:
-        return None if s.whole() else missing(s, member(s))
-
-    return run
 
 
 def _named(inst: Instruction, program: Program, waits: bool) -> Run:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tilec.ir.ptx.module import Instruction, Int
-from tilec.runtime.emulator import access, race
+from tilec.runtime.emulator import access, check_lanes, race
+from tilec.runtime.emulator.check_lanes import LaneRecord, bits_of
 from tilec.runtime.emulator.check_race import Actor, Memory, RaceChecker, strong
 from tilec.runtime.emulator.clocks import FIRST
 from tilec.runtime.emulator.global_shadow import Allocation, GlobalShadow
@@ -40,10 +41,11 @@ class AccessChecker(RaceChecker):
     def begin(self, ctas: Sequence[Cta]) -> None:
         super().begin(ctas)
         self.elsewhere: dict[tuple[int, int], tuple[int, Instruction]] = {}
-        self.shared = [
-            Memory(Shadow(len(c.shared.data), self.granule["shared"], fresh=True), "shared", 0, c.slot)
-            for c in ctas
-        ]
+        self.shared = [self._shared(c) for c in ctas]
+
+    def _shared(self, cta: Cta) -> Memory:
+        shadow = Shadow(len(cta.shared.data), self.granule["shared"], fresh=True)
+        return Memory(shadow, "shared", 0, cta.slot, LaneRecord(shadow.count))
 
     def end(self) -> None:
         self.globals.retire(self.clocks)
@@ -57,6 +59,7 @@ class AccessChecker(RaceChecker):
                 memory.read(self.clocks, place, actor.column, time)
                 continue
             self.check_read(memory, place, actor, inst)
+            self._lanes(memory, place, actor, time, inst, writes=False)
             self.note_read(memory.shadow, place, actor, time)
             self._note_elsewhere(s, memory, actor, time, inst)
 
@@ -68,9 +71,31 @@ class AccessChecker(RaceChecker):
         for memory, actor, place in self.pieces(s, space, address, size, inst, threads, writes=True):
             if isinstance(memory, Memory):
                 self.check_write(memory, place, actor, inst)
+                self._lanes(memory, place, actor, time, inst, writes=True)
                 self.note_write(memory.shadow, place, actor, time)
                 self._note_elsewhere(s, memory, actor, time, inst)
         self.unchanged = None
+
+    def _lanes(self, memory: Memory, place: Place, actor: Actor, time: int, inst: Instruction,
+               writes: bool) -> None:  # fmt: skip
+        """Check and note the lanes of an access to shared memory."""
+        if memory.lanes is None or actor.lanes is None or not isinstance(place, np.ndarray):
+            return
+        rows, record = np.broadcast_to(np.asarray(actor.column) - FIRST, place.shape), memory.lanes
+        found = record.find(place, rows, actor.lanes, self.clocks, writes, bool(time & 1))
+        if found is not None and not (found.wrote and writes and self._same()):
+            size = 1 << memory.shadow.shift
+            warp = self.clocks.name(FIRST + int(rows[np.flatnonzero(place == found.granule)[0]]))
+            self.report(
+                found.code, check_lanes.text_of(found, warp, found.granule * size, size), inst, found.before
+            )
+        if writes:
+            record.note_write(place, rows, actor.lanes, time)
+        else:
+            record.note_read(place, rows, actor.lanes, time, self.clocks)
+
+    def warp_sync(self, s: Strand, inst: Instruction) -> None:
+        self.clocks.within[self.rows(s)] = self.timeline.tick(inst)
 
     def counts(self) -> tuple[Traffic, ...]:
         return self.traffic.result()
@@ -112,9 +137,9 @@ class AccessChecker(RaceChecker):
             return
         if space in ("param", "local"):
             return
-        where: Iterable[tuple[Cta | Allocation, Array | None, Array]]
-        where = access.ranks(s, address, inst) if space == "shared" else self.globals.split(address)
-        for owner, mask, offset in where:
+        parts: Iterable[tuple[Cta | Allocation, Array | None, Array]]
+        parts = access.ranks(s, address, inst) if space == "shared" else self.globals.split(address)
+        for owner, mask, offset in parts:
             memory: Memory | Allocation
             if isinstance(owner, Allocation):
                 memory = owner
@@ -125,20 +150,23 @@ class AccessChecker(RaceChecker):
                 memory = self.shared[owner.slot]
                 shift = memory.shadow.shift
             each = max(size >> shift, 1)
-            yield memory, self._warps(s, threads, mask, each), places(offset, shift, each)
+            by_lane = space == "shared" and not inst.opcode.startswith("tcgen05")
+            some = s.threads if threads is None else threads
+            some = some if mask is None else some[mask]
+            lanes = bits_of(some, each, inst.opcode.startswith("ldmatrix")) if by_lane else None
+            yield memory, self._warps(s, some, each, lanes), places(offset, shift, each)
 
     def global_memory(self, allocation: Allocation) -> Memory:
         return Memory(allocation.written(self.clocks), "global", GLOBAL_BASE + allocation.start)
 
-    def _warps(self, s: Strand, threads: Array | None, mask: Array | None, each: int) -> Actor:
-        """The warps of a strand, as actors of ``each`` granules a thread."""
+    def _warps(self, s: Strand, threads: Array, each: int, lanes: Array | None) -> Actor:
+        """The warps of threads, as actors of ``each`` granules a thread."""
         if len(s.warps) == 1:
             only = int(s.warps[0]) + s.cta.slot * self.per_cta
-            return Actor(self.clocks.known[only], FIRST + only, race.WARP)
-        some = s.threads if threads is None else threads
-        rows: Array = ((some if mask is None else some[mask]) >> 5) + s.cta.slot * self.per_cta
+            return Actor(self.clocks.known[only], FIRST + only, race.WARP, lanes=lanes)
+        rows: Array = (threads >> 5) + s.cta.slot * self.per_cta
         rows = rows if each == 1 else np.repeat(rows, each)
-        return Actor(rows, FIRST + rows, race.WARP)
+        return Actor(rows, FIRST + rows, race.WARP, lanes=lanes)
 
 
 def places(offset: Array, shift: int, each: int) -> Array:

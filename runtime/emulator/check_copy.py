@@ -12,7 +12,7 @@ from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator import race
 from tilec.runtime.emulator.check_access import AccessChecker
 from tilec.runtime.emulator.check_mbarrier import BarrierWatch, Release, cause_of
-from tilec.runtime.emulator.check_race import Actor, Memory, strong
+from tilec.runtime.emulator.check_race import Actor, Memory, forget, strong
 from tilec.runtime.emulator.clocks import FIRST, FOREVER, GLOBAL, ORDER, SHARED, join
 from tilec.runtime.emulator.global_shadow import Allocation
 from tilec.runtime.emulator.numbers import Array
@@ -174,6 +174,7 @@ class CopyChecker(AccessChecker):
             flights.append((watch, watch.issue(row, inst), memory.shadow, span))
             self.check_write(memory, span, Actor(who, watch.column, race.MBARRIER, self.part(inst)), inst)
             memory.shadow.note_write(span, self.clocks.ids[watch.column], flying)
+            forget(memory, span)
             memory.shadow.swizzle[span] = swizzle
 
         def land(target: int) -> None:
@@ -225,6 +226,7 @@ class CopyChecker(AccessChecker):
             if isinstance(memory, Memory):
                 self.check_write(memory, place, Actor(actor.who, watch.column, race.MBARRIER), inst)
                 memory.shadow.note_write(place, self.clocks.ids[watch.column], flying)
+                forget(memory, place)
                 places.append((memory.shadow, place))
 
         def land() -> None:

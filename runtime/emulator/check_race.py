@@ -12,6 +12,7 @@ import numpy as np
 
 from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator import race
+from tilec.runtime.emulator.check_lanes import LaneRecord
 from tilec.runtime.emulator.clocks import CAUSE, FIRST, FOREVER, NOBODY, OBJECT, ORDER, Clocks, Timeline
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.observe import Observer, Unchanged
@@ -35,17 +36,26 @@ class Memory:
     kind: str
     start: int
     rank: int = 0
+    lanes: LaneRecord | None = None
+
+
+def forget(memory: Memory, place: Place) -> None:
+    """Something else than a lane writes here."""
+    if memory.lanes is not None:
+        memory.lanes.forget(place)
 
 
 @dataclass(frozen=True)
 class Actor:
     """Who accesses. ``who`` is what ``Clocks.lookup`` takes, ``column`` (one, or one for each
-    granule) what the record names, ``kind`` one of race's, ``part`` the order that it needs."""
+    granule) what the record names, ``kind`` one of race's, ``part`` the order that it needs, ``lanes`` those
+    of each granule, where they matter."""
 
     who: Array
     column: int | Array
     kind: str
     part: int = ORDER
+    lanes: Array | None = None
 
 
 class RaceChecker(Observer):
@@ -130,11 +140,12 @@ class RaceChecker(Observer):
 
     def _harmless(self, writers: Array) -> bool:
         """Whether ordinary stores, all of values that memory has already, follow ordinary ones."""
-        if self.unchanged is None or any(
-            self.timeline.actors[i].kind != race.WARP for i in np.unique(writers)
-        ):
-            return False
-        return bool(self.unchanged().all())
+        ordinary = all(self.timeline.actors[i].kind == race.WARP for i in np.unique(writers))
+        return ordinary and self._same()
+
+    def _same(self) -> bool:
+        """Whether a store changes nothing."""
+        return self.unchanged is not None and bool(self.unchanged().all())
 
     def _special(self, memory: Memory, place: Place, missing: Array, columns: Array, inst: Instruction,
                  writes: bool) -> None:  # fmt: skip

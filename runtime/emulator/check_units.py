@@ -12,7 +12,7 @@ from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator import race
 from tilec.runtime.emulator.check_copy import CopyChecker, Groups
 from tilec.runtime.emulator.check_mbarrier import Release
-from tilec.runtime.emulator.check_race import Actor, Memory
+from tilec.runtime.emulator.check_race import Actor, Memory, forget
 from tilec.runtime.emulator.clocks import CAUSE, FIRST, GLOBAL, ORDER, SHARED
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.report import where
@@ -71,6 +71,7 @@ class UnitChecker(CopyChecker):
                 late = Actor(actor.who, self._late(actor.column, columns), race.COPY)
                 self.check_write(memory, at, late, inst)
                 self.note_write(memory.shadow, at, late, time)
+                forget(memory, at)
         for warp, row in zip(s.warps.tolist(), self.rows(s).tolist(), strict=True):
             group = int(s.cta.commits[s.threads[s.threads >> 5 == warp]].min())
             self.copies[row].append((group, time))

@@ -57,7 +57,8 @@ class Timeline:
 
 class Clocks:
     """``known[a, part, column]``. An actor's id is unique in the run, its column in the cluster;
-    ``column`` maps ids to columns. Warps come first."""
+    ``column`` maps ids to columns. Warps come first. ``within``: for each warp, up to when its lanes
+    know of one another."""
 
     def __init__(self, timeline: Timeline, names: list[str]) -> None:
         self.timeline = timeline
@@ -74,6 +75,7 @@ class Clocks:
         self.known[own, ORDER, FIRST + own] = FOREVER
         self.known[own, CAUSE, FIRST + own] = FOREVER
         self.start = 2 * len(timeline.sites)
+        self.within = np.zeros(self.warps, np.int32)
 
     def add(self, name: str, kind: str) -> int:
         """A new actor; its column."""
@@ -117,7 +119,8 @@ class Clocks:
         return vector
 
     def acquire(self, rows: Array, vector: Array) -> None:
-        """The warps learn what a vector holds."""
+        """The warps learn what a vector holds. What comes back to a warp of itself orders its lanes."""
+        self.within[rows] = np.maximum(self.within[rows], vector[ORDER, FIRST + rows])
         if len(rows) == 1:
             target = self.known[rows[0], :, : vector.shape[1]]
             np.maximum(target, vector, out=target)

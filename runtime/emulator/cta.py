@@ -21,6 +21,7 @@ from tilec.runtime.emulator.tmem import TensorMemory
 
 if TYPE_CHECKING:
     from tilec.runtime.emulator.machine import Machine
+    from tilec.runtime.emulator.warpsync import WarpBarrier
 
 _GARBAGE = 0xA5
 
@@ -120,6 +121,7 @@ class Cta:
         self.tensor = TensorMemory()
         self.mbarriers: dict[int, MBarrier] = {}
         self.named: dict[int, NamedBarrier] = defaultdict(NamedBarrier)
+        self.warp_barriers: dict[tuple[int, int], WarpBarrier] = {}
         self.bulk: dict[int, Groups] = defaultdict(Groups)
         self.warpgroups: dict[int, WarpGroup] = defaultdict(WarpGroup)
         self.copies: list[Any] = []

@@ -119,6 +119,9 @@ class Observer:
     def passed(self, s: Strand, named: Sequence[NamedBarrier], inst: Instruction) -> None:
         """Warps pass barriers."""
 
+    def warp_sync(self, s: Strand, inst: Instruction) -> None:
+        """Lanes pass bar.warp.sync."""
+
     def fence(self, s: Strand, inst: Instruction, address: Array | None = None) -> None:
         """Any fence; tensor-map fences have an address."""
 
