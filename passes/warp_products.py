@@ -95,11 +95,21 @@ def _powers(blocks: int, most: int) -> list[int]:
 
 
 def product_warps(kernel: Kernel) -> int | None:
-    """4, 8 or 16 warps: the fewest with which the results of one block's products take at most
-    `ACCUMULATORS` registers of a thread. None without products."""
-    found = [sum(_tile(op.result).size for op in b.ops if op.name == "dot") for b in _blocks(kernel.body)]
-    most = max(found, default=0)
-    return next((w for w in (4, 8) if most <= ACCUMULATORS * 32 * w), 16) if most else None
+    """4 warps if the results of one block's products take at most `ACCUMULATORS` registers of a thread,
+    else 8: with more a thread has too few registers. None without products."""
+    most = most_results(kernel)
+    return (4 if most <= ACCUMULATORS * 32 * 4 else 8) if most else None
+
+
+def is_tight(kernel: Kernel) -> bool:
+    """Whether results of products take most of a thread's registers."""
+    return most_results(kernel) > ACCUMULATORS * 32 * int(kernel.attrs["num_warps"])
+
+
+def most_results(kernel: Kernel) -> int:
+    """Elements of the results of one block's products, at most."""
+    found = (sum(_tile(op.result).size for op in b.ops if op.name == "dot") for b in _blocks(kernel.body))
+    return max(found, default=0)
 
 
 def is_staged(dot: Op, index: int, warps: int) -> bool:

@@ -24,6 +24,7 @@ from tilec.ir.errors import UnsupportedError
 from tilec.ir.ops import attr
 from tilec.ir.types import TensorType, TileType
 from tilec.passes.allocate import allocate
+from tilec.passes.warp_products import is_tight
 
 
 class Ampere:
@@ -38,7 +39,7 @@ class Ampere:
         self.requests = self._requests(kernel.body, None)
         self.puts = {op.args[0]: op for op in reversed(list(walk(kernel.body))) if op.name == "aref.put"}
         self.tiles = {ring: self._tiles(put) for ring, put in self.puts.items()}
-        self.sync = plan_sync(kernel)
+        self.sync, self.tight = plan_sync(kernel), is_tight(kernel)
         self.plan = allocate(kernel, staging(kernel), tile_bytes=tile_bytes, limit=smem)
         self.products = Products(kernel, rules["dot"])
         self.rings: dict[Value, Ring] = {}
@@ -77,13 +78,15 @@ class Ampere:
         """Nothing runs on at the end: all copies were waited for."""
 
     def _prepare_readers(self, e: Emitter, get: Op) -> None:
-        """The addresses of ldmatrix in the tiles of a slot."""
+        """The addresses of ldmatrix in the tiles of a slot; but for one register each, where few are left."""
         for result, tile in zip(get.results, self.tiles[get.args[0]], strict=True):
             for use in uses_of(result, self.kernel.body):
                 if use.op.name == "dot" and attr(use.op, "warps"):
                     size, dims = product_shape(use.op), mn_and_k(use.dims, use.index)
                     shared = Shared(tile, Slot(0, None), dims)
-                    Matrices(e, shared, use.index == 0, size).prepare(size, 32 // tile.es)
+                    matrices = Matrices(e, shared, use.index == 0, size)
+                    if not self.tight:
+                        matrices.prepare(size, 32 // tile.es)
 
     def _requests(self, block: Block, loop: Block | None) -> dict[Op, Request]:
         """What the loads that feed rings ask for."""

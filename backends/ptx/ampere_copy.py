@@ -100,31 +100,46 @@ class Copies:
 
     def prepare(self) -> None:
         """Compute ahead what a loop would compute in every round."""
+        self.thread()
+        for step in {step for step in self.steps() if any(step)}:
+            self.distance(step)
         for coords, _ in self.chunks():
-            self.row(coords)
             self.places.register(coords)
 
-    def row(self, coords: Basis) -> Reg:
-        """Bytes (b64) from the tile's first element to a chunk, but what is known along the inner axis."""
-        key = tuple(0 if a == self.tile.inner else c for a, c in enumerate(coords))
-        name = ("row", self.tensor.pointer, self.layout, key)
-        return self.e.cached(name, lambda: self._row(key))  # type: ignore[no-any-return]
+    def steps(self) -> list[Basis]:
+        """For each chunk how far its row is from that of the chunk before; the first from the tile's."""
+        rows = [tuple(0 if a == self.tile.inner else c for a, c in enumerate(x)) for x, _ in self.chunks()]
+        before = [(0,) * len(self.shape), *rows]
+        return [tuple(b - a for a, b in zip(*pair, strict=True)) for pair in zip(before, rows, strict=False)]
 
-    def _row(self, coords: Basis) -> Reg:
-        """The thread's part; other rows are multiples of the strides away from it."""
+    def thread(self) -> Reg | None:
+        """Bytes (b64) from the tile's first element to the thread's first chunk; None where that is 0."""
+        key = ("row", self.tensor.pointer, self.layout)
+        return self.e.cached(key, lambda: self._thread())  # type: ignore[no-any-return]
+
+    def _thread(self) -> Reg | None:
         e, at = self.e, None
-        if any(coords):
-            at = self.row((0,) * len(coords))
-        for axis, c in enumerate(coords):
-            if at is not None and any(coords):
-                at = e.make("b64", "mad.lo.s64", self.stride(axis), Int(c), at) if c else at
-                continue
+        for axis in range(len(self.shape)):
             thread = thread_coord(e, self.layout, axis)
             if thread is not None:
-                wide = e.make("b64", "cvt.u64.u32", thread)
-                parts = (wide, self.stride(axis))
+                parts = e.make("b64", "cvt.u64.u32", thread), self.stride(axis)
                 at = e.make("b64", "mad.lo.s64", *parts, at) if at else e.make("b64", "mul.lo.s64", *parts)
-        return at if at is not None else e.make("b64", "mov.b64", Int(0))
+        return at
+
+    def distance(self, step: Basis) -> Reg:
+        """Bytes (b64) between rows."""
+        key = ("distance", self.tensor.pointer, step)
+        return self.e.cached(key, lambda: self._distance(step))  # type: ignore[no-any-return]
+
+    def _distance(self, step: Basis) -> Reg:
+        e, at = self.e, None
+        for axis, c in enumerate(step):
+            if c:
+                stride = self.stride(axis)
+                parts = stride if isinstance(stride, Reg) else e.make("b64", "mov.b64", stride), Int(c)
+                at = e.make("b64", "mad.lo.s64", *parts, at) if at else e.make("b64", "mul.lo.s64", *parts)
+        assert at is not None
+        return at
 
     def stride(self, axis: int) -> Reg | Int:
         """Bytes (b64)."""
@@ -180,22 +195,22 @@ class Copies:
 
     def copy(self, base: Reg, slot: Slot) -> None:
         """All copies of a tile that lies inside of the tensor."""
-        for coords, guard in self.chunks():
-            self._copy(self._source(base, coords), coords, slot, guard)
+        for source, (coords, guard) in zip(self.rows(base), self.chunks(), strict=True):
+            self._copy(source, coords, slot, guard)
 
     def copy_ragged(self, load: Pending, base: Reg, slot: Slot) -> None:
         """All copies of a tile that may hang over an end of the tensor."""
         e = self.e
         offsets = [wide_index(e, dtype, reg) for dtype, reg in load.offsets.values()]
         window = Window(e, self.tensor, self.shape, self.layout, offsets)
-        for coords, guard in self.chunks():
-            source, ok = self._source(base, coords), both(e, [*window.tests(coords), load.comes])
+        for source, (coords, guard) in zip(self.rows(base), self.chunks(), strict=True):
+            ok = both(e, [*window.tests(coords), load.comes])
             assert isinstance(ok, Reg)
             # Where nothing is read the address must be aligned all the same: a stride of an axis
             # of extent 1 may be anything.
-            source = e.make("b64", "selp.b64", source, self.tensor.pointer, ok)
+            aligned = e.make("b64", "selp.b64", source, self.tensor.pointer, ok)
             used = e.make("b32", "selp.b32", self._left(window, coords), Int(0), ok)
-            self._copy(source, coords, slot, guard, used)
+            self._copy(aligned, coords, slot, guard, used)
 
     def _left(self, window: Window, coords: Basis) -> Reg:
         """How many bytes of a chunk lie before the tensor's end: chunks start at multiples of 16 bytes."""
@@ -205,8 +220,14 @@ class Copies:
         left = e.make("b32", "min.s32", e.make("b32", "sub.s32", span, moved), Int(self.unit))
         return e.make("b32", "shl.b32", left, Int(self.tile.es.bit_length() - 1))
 
-    def _source(self, base: Reg, coords: Basis) -> Reg:
-        return self.e.make("b64", "add.s64", base, self.row(coords))
+    def rows(self, base: Reg) -> Iterator[Reg]:
+        """The address of each chunk, but for what is known along the inner axis: one after the other, for
+        all of them at once would take many registers of every loop."""
+        thread = self.thread()
+        at = base if thread is None else self.e.make("b64", "add.s64", base, thread)
+        for step in self.steps():
+            at = self.e.make("b64", "add.s64", at, self.distance(step)) if any(step) else at
+            yield at
 
     def _copy(self, source: Reg, coords: Basis, slot: Slot, guard: Reg | None, *used: Reg) -> None:
         where, start = self.places.address(coords, slot), Addr(source, coords[self.tile.inner] * self.tile.es)
