@@ -13,6 +13,7 @@ import click
 
 from tilec.cli_bench import bench
 from tilec.cli_bench_compile import bench_compile
+from tilec.cli_check import check
 from tilec.cli_emulate import emulate
 from tilec.cli_parts import (
     CHECK_FAILED,
@@ -202,5 +203,5 @@ def _accepted(function: Any, keywords: dict[str, Any]) -> dict[str, Any]:
 
 
 bench.add_command(bench_compile)
-for verb in (bench, schedule, verify, explain, report, diff, emulate, explain_error, completion):
+for verb in (bench, schedule, verify, explain, report, diff, check, emulate, explain_error, completion):
     main.add_command(verb)
