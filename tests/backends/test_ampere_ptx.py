@@ -175,7 +175,7 @@ def test_the_inner_loop_has_few_other_instructions() -> None:
         pytest.skip("ptxas or nvdisasm not found: pip install 'tilec[test]'")
     found = loop_of(gemm, operands(128, 128, 64), **LARGE)
     assert (found["HMMA"], found["LDSM"], found["LDGSTS"], found["BAR"]) == (64, 16, 8, 1)
-    assert sum(found.values()) <= 150, found
+    assert sum(found.values()) <= 160, found
 
 
 @pytest.mark.slow
