@@ -138,7 +138,8 @@ def _export(made: dict[str, Any], options: dict[str, Any]) -> None:
         from tilec.report.trace import trace
 
         run = read(options["beside"]) if options["beside"] else ""
-        write(options["trace"], trace(plans[0], plans[0]["stages"] + 3, run=run))
+        warps = [count for _, count, _ in made["emitted"]]
+        write(options["trace"], trace(plans[0], plans[0]["stages"] + 3, warps, run))
 
 
 def _judged(made: dict[str, Any]) -> None:

@@ -185,8 +185,7 @@ def test_a_kernel_without_loops(browser: Any, tmp_path: Path) -> None:
     assert "nothing to schedule" in opened.texts("#log")[0] and opened.said == []
 
 
-@pytest.mark.parametrize("name", ["gemm", "attention"])
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize(("name", "width", "scheme"), [("gemm", 1280, "light"), ("attention", 390, "dark")])
 def test_axe_finds_nothing(browser: Any, tmp_path: Path, name: str, width: int, scheme: str) -> None:
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"

@@ -53,7 +53,11 @@ def test_names_are_escaped() -> None:
 def test_a_trace_has_the_plan_beside_an_emulator_run() -> None:
     plan = chosen("gemm")
     run = json.dumps({"traceEvents": [{"ph": "X", "pid": 0, "tid": 0, "ts": 0, "dur": 1, "name": "mov"}]})
-    events = json.loads(trace(plan, 3, run=run))["traceEvents"]
+    events = json.loads(trace(plan, 3, [w for _, w, _ in kernel_report("gemm")["emitted"]], run))[
+        "traceEvents"
+    ]
+    tracks = [e["args"]["name"] for e in events if e.get("name") == "thread_name"]
+    assert tracks[:2] == ["load (warps 0 to 3)", "compute (warps 4 to 11)"]
     assert events[0]["name"] == "mov"
     slices = [e for e in events if e["ph"] == "X" and e["pid"] != 0]
     solid = [b for b in plan["bars"] if b[4] != "flight"]

@@ -50,7 +50,8 @@ class Ask:
 def of_compiled(compiled: Compiled, ask: Ask = Ask()) -> dict[str, Any]:
     """The report of a compiled kernel."""
     stages, places = compiled.stages, source.Places()
-    names = _group_names(stages.scheduled)
+    emitted = _emitted(stages.scheduled)
+    names = tuple(name for name, _, _ in emitted)
     texts = [source.text("tile", source.of_kernel(stages.tile, places))]
     if stages.problems:
         owners = {
@@ -67,7 +68,7 @@ def of_compiled(compiled: Compiled, ask: Ask = Ask()) -> dict[str, Any]:
         "format": FORMAT, "name": compiled.kernel.name, "target": compiled.target,
         "machine": machine.device if machine else compiled.target,
         "files": source.files(compiled.kernel), "texts": texts, "places": list(places.table),
-        "loops": loops, "log": list(stages.log), "notes": list(compiled.notes),
+        "loops": loops, "emitted": emitted, "log": list(stages.log), "notes": list(compiled.notes),
     })  # fmt: skip
 
 
@@ -75,7 +76,8 @@ def of_problem(problem: Problem, answer: Answer, ask: Ask = Ask()) -> dict[str, 
     """The report of a loop without a kernel: of the gallery, or of another compiler."""
     return _plain({
         "format": FORMAT, "name": problem.name, "target": "", "machine": problem.limits.name, "files": [],
-        "texts": [], "places": [], "loops": [_loop(problem, answer, ask)], "log": [], "notes": [],
+        "texts": [], "places": [], "loops": [_loop(problem, answer, ask)], "emitted": [], "log": [],
+        "notes": [],
     })  # fmt: skip
 
 
@@ -85,9 +87,12 @@ def _plain(data: Any) -> dict[str, Any]:
     return plain
 
 
-def _group_names(scheduled: Kernel) -> tuple[str, ...]:
-    found = [op.attrs["names"] for op in walk(scheduled.body) if op.name == "warp_groups"]
-    return tuple(found[0]) if found else ()
+def _emitted(scheduled: Kernel) -> list[tuple[str, int, int]]:
+    """Name, warps and registers of each warp group."""
+    for op in walk(scheduled.body):
+        if op.name == "warp_groups":
+            return list(zip(op.attrs["names"], op.attrs["warps"], op.attrs["registers"], strict=True))
+    return []
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,6 +86,7 @@ REPORT_SCHEMA: Schema = {
     "$schema": DRAFT, "title": FORMAT,
     **full(
         format=words(FORMAT), name=TEXT, target=TEXT, machine=TEXT, files=listed(FILE), texts=listed(FORM),
-        places=listed(TEXT), loops=listed(LOOP), log=listed(TEXT), notes=listed(TEXT),
+        places=listed(TEXT), loops=listed(LOOP), emitted=rows(TEXT, whole(1), whole(), least=3),
+        log=listed(TEXT), notes=listed(TEXT),
     ),
 }  # fmt: skip
