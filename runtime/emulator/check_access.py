@@ -66,9 +66,10 @@ class AccessChecker(RaceChecker):
     def write(self, s: Strand, space: str, address: Array, size: int, inst: Instruction,
               threads: Array | None = None, unchanged: Unchanged = None) -> None:  # fmt: skip
         time = self.timeline.tick(inst) | strong(inst.opcode)
-        self.unchanged = unchanged
         self._count(s, space, address, size, threads, inst)
-        for memory, actor, place in self.pieces(s, space, address, size, inst, threads, writes=True):
+        pieces = list(self.pieces(s, space, address, size, inst, threads, writes=True))
+        self.unchanged, self.whole = unchanged, len(pieces) == 1
+        for memory, actor, place in pieces:
             if isinstance(memory, Memory):
                 self.check_write(memory, place, actor, inst)
                 self._lanes(memory, place, actor, time, inst, writes=True)
@@ -82,8 +83,9 @@ class AccessChecker(RaceChecker):
         if memory.lanes is None or actor.lanes is None or not isinstance(place, np.ndarray):
             return
         rows, record = np.broadcast_to(np.asarray(actor.column) - FIRST, place.shape), memory.lanes
-        found = record.find(place, rows, actor.lanes, self.clocks, writes, bool(time & 1))
-        if found is not None and not (found.wrote and writes and self._same()):
+        same = self.same(len(place)) if writes else np.zeros(len(place), bool)
+        found = record.find(place, rows, actor.lanes, self.clocks, writes, bool(time & 1), same)
+        if found is not None:
             size = 1 << memory.shadow.shift
             warp = self.clocks.name(FIRST + int(rows[np.flatnonzero(place == found.granule)[0]]))
             self.report(

@@ -69,15 +69,16 @@ class LaneRecord:
         return result
 
     def find(self, place: Array, rows: Array, lanes: Array, clocks: Clocks, writes: bool,
-             strong: bool) -> Finding | None:  # fmt: skip
+             strong: bool, same: Array) -> Finding | None:  # fmt: skip
         """The first race of an access, whose granules have these warps and lanes. Two strong accesses
-        do not race."""
+        do not race, nor two writes where the later one leaves the ``same`` value."""
         mine = self.together(place, lanes) if writes else lanes
         kinds = [(self.after_write(place, rows, mine, clocks), self.wrote, self.writing, True)]
         if writes:
             kinds.append((self.after_reads(place, rows, mine, clocks), self.read, self.reading, False))
         for late, times, held, wrote in kinds:
             real = late & ((times[place] & 1) == 0) if strong else late
+            real = real & ~same if wrote else real
             if real.any():
                 at = int(np.flatnonzero(real)[0])
                 granule, lane = int(place[at]), int(mine[at])

@@ -67,6 +67,7 @@ class RaceChecker(Observer):
         self.machine = machine
         self.timeline = Timeline()
         self.unchanged: Unchanged = None
+        self.whole = True
         self.unfenced: set[int] = set()
 
     def begin(self, ctas: Sequence[Cta]) -> None:
@@ -129,8 +130,8 @@ class RaceChecker(Observer):
         real = missing & (columns != NOBODY) & (columns != OBJECT)
         if strong(inst.opcode):
             real &= (times & 1) == 0
-        if writes and real.any() and self._harmless(shadow.writer[place][real]):
-            return
+        if writes and real.any():
+            real &= ~self._harmless(shadow.writer[place], real)
         racing = real & (clocks.lookup(actor.who, ORDER, columns) < times)
         settled = self._settled(memory, actor, columns, times, racing, writes)
         for mask, rule in self._kinds(actor, real, racing, settled, writes):
@@ -138,14 +139,22 @@ class RaceChecker(Observer):
             id, time = int(shadow.writer[place][at]), int(times[at])
             self._race(memory, place, at, actor, id, time, True, rule, inst, writes)
 
-    def _harmless(self, writers: Array) -> bool:
-        """Whether ordinary stores, all of values that memory has already, follow ordinary ones."""
-        ordinary = all(self.timeline.actors[i].kind == race.WARP for i in np.unique(writers))
-        return ordinary and self._same()
+    def _harmless(self, writers: Array, real: Array) -> Array:
+        """Where stores of values that memory has already follow ordinary ones."""
+        kinds = {i: self.timeline.actors[i].kind for i in np.unique(writers[real]).tolist()}
+        ordinary = [i for i, kind in kinds.items() if kind == race.WARP]
+        return np.isin(writers, ordinary) & self.same(len(writers))
 
-    def _same(self) -> bool:
-        """Whether a store changes nothing."""
-        return self.unchanged is not None and bool(self.unchanged().all())
+    def same(self, granules: int) -> Array:
+        """Which of the granules of a store it does not change. One that touches several memories is taken
+        as a whole."""
+        if self.unchanged is None:
+            return np.zeros(granules, bool)
+        same = self.unchanged()
+        each = granules // len(same)
+        if self.whole and each * len(same) == granules:
+            return np.repeat(same, each)
+        return np.full(granules, bool(same.all()))
 
     def _special(self, memory: Memory, place: Place, missing: Array, columns: Array, inst: Instruction,
                  writes: bool) -> None:  # fmt: skip
