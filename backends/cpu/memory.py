@@ -19,7 +19,6 @@ from tilec.ir.core import Op, Value
 from tilec.ir.ops import attr
 from tilec.ir.types import DType, TileType
 
-
 # Bytes of a row from which on stores past the caches pay: shorter ones change pages too often.
 LONG_ROW = 8192
 

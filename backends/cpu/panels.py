@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -10,16 +10,17 @@ from llvmlite import ir
 from tilec.backends.cpu import loops
 from tilec.backends.cpu.access import store
 from tilec.backends.cpu.floats import convert
-from tilec.backends.cpu.lanes import F32, I16, I32, Lanes, element_constant, register
+from tilec.backends.cpu.lanes import F32, I16, I32, I64, PTR, VOID, Lanes, declare, element_constant, register
 from tilec.backends.cpu.loops import Index
 from tilec.backends.cpu.microkernel import Form, Left, Right, panel_widths
 from tilec.backends.cpu.tiles import Code, Lazy, tile_type
-from tilec.backends.cpu.views import Coord, View
+from tilec.backends.cpu.views import Coord, View, corner
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Value
 from tilec.ir.types import TileType, int16
 
 LINE = 64  # bytes of a cache line
+AHEAD = 8  # rows from a copy to the prefetch
 
 
 def natural_axis(code: Code, value: Value) -> int:
@@ -95,6 +96,9 @@ def pack_left(
             code.b, loops.mul(code.b, at[0].base, into.row * per), loops.mul(code.b, k, into.step)
         )
         pitch = into.row * per if at[0].lane else into.step
+        long = 0 if at[1].lane else 1
+        later = Coord(loops.add(code.b, at[long].base, AHEAD), False)
+        _prefetch(code, value, (later, at[1]) if long == 0 else (at[0], later))
         store(e, code.pointer_to(into.buffer, kind, offset), found, pitch)
 
     def run(_: bool) -> tuple[()]:
@@ -130,6 +134,23 @@ def operand_element(code: Code, value: Value, form: Form, at: tuple[Coord, ...],
     return e.b.bitcast(bits, e.vec(F32))
 
 
+def _prefetch(code: Code, value: Value, at: tuple[Coord, ...]) -> None:
+    """Bring what will be copied soon closer: rows are short, and the hardware does not guess the next."""
+    found = code.env[value]
+    if isinstance(found, View):
+        pointer, _ = corner(code.b, found.tensor, found.part, at)
+        where = declare(code.b.module, "llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
+        code.b.call(where, [pointer, I32(0), I32(3), I32(1)])  # Read, keep in all caches, data.
+    elif isinstance(found, Lazy) and found.op.name == "permute":
+        _prefetch(code, found.op.args[0], at[::-1])
+    elif isinstance(found, Lazy) and found.op.name == "cast":
+        _prefetch(code, found.op.args[0], at)
+    elif isinstance(found, Lazy) and found.op.name == "reshape":
+        shape = tile_type(found.op.args[0]).shape
+        if shape[-2:] == tile_type(value).shape:
+            _prefetch(code, found.op.args[0], (*(Coord(0) for _ in shape[2:]), *at))
+
+
 def pack_right(
     code: Code, value: Value, form: Form, into: Right, start: Index, tf32: bool,
     part: tuple[Index, Index] | None = None,
@@ -138,19 +159,41 @@ def pack_right(
     columns = tile_type(value).shape[1]
     lanes = code.target.lanes(form.total.bytes)
 
-    def run(_: bool) -> tuple[()]:
-        turn = natural_axis(code, value) == 0
-        for width, first, stop in panel_widths(columns, lanes):
+    widths = panel_widths(columns, lanes)
 
-            def panel(j: Index, width: tuple[int, int] = width) -> None:
-                pack = _turned_panel if turn and width[0] == lanes > 1 else _panel
-                pack(code, value, form, into, (j, *width), start, tf32, part[0] if part else None)
-
+    def panels(pack: Callable[[tuple[Index, int, int]], None]) -> None:
+        for width, first, stop in widths:
             last = stop if part is None else loops.least(code.b, stop, part[1])
-            loops.each(code.b, first, last, width[0] * width[1], panel)
+
+            def one(j: Index, width: tuple[int, int] = width) -> None:
+                pack((j, *width))
+
+            loops.each(code.b, first, last, width[0] * width[1], one)
+
+    def run(_: bool) -> tuple[()]:
+        rows = part[0] if part else tile_type(value).shape[0]
+        if natural_axis(code, value) == 0:
+            panels(lambda p: _turned_panel(code, value, form, into, p, start, tf32, rows))
+            return ()
+        rows = -(-rows // form.depth) if isinstance(rows, int) else code.b.udiv(
+            code.b.add(rows, I64(form.depth - 1)), I64(form.depth))  # fmt: skip
+
+        # A few rows at a time, so that each is read from end to end.
+        def band(k: Index) -> None:
+            stop = least(code.b, loops.add(code.b, k, AHEAD), rows)
+            panels(lambda p: _panel(code, value, form, into, p, start, tf32, (k, stop)))
+
+        loops.each(code.b, 0, rows, AHEAD, band)
         return ()
 
     code.versions([value], run)
+
+
+def least(b: Any, x: Index, y: Index) -> Index:
+    """The smaller of two numbers."""
+    if isinstance(x, int):
+        return loops.least(b, x, y)
+    return loops.least(b, y, x) if isinstance(y, int) else b.select(b.icmp_signed("<", x, y), x, y)
 
 
 def _spot(code: Code, form: Form, into: Right, columns: tuple[Index, int, int], k: Index) -> Any:
@@ -161,36 +204,33 @@ def _spot(code: Code, form: Form, into: Right, columns: tuple[Index, int, int], 
 
 
 def _panel(code: Code, value: Value, form: Form, into: Right, columns: tuple[Index, int, int],
-           start: Index, tf32: bool, rows: Index | None) -> None:  # fmt: skip
-    """Vectors along the columns, row by row (pairs: two rows interleaved)."""
+           start: Index, tf32: bool, rows: tuple[Index, Index]) -> None:  # fmt: skip
+    """Vectors along the columns, some rows of a panel (pairs: two rows of the tile interleaved)."""
     j, lanes, vectors = columns
     extent = tile_type(value).shape[0]
     e = Lanes(code.b, lanes, code.target)
 
     def row(k: Index, v: int) -> Any:
-        at = (Coord(k), Coord(loops.add(code.b, j, v * lanes), lanes > 1))
-        return operand_element(code, value, form, at, e, tf32)
+        column = Coord(loops.add(code.b, j, v * lanes), lanes > 1)
+        _prefetch(code, value, (Coord(loops.add(code.b, k, AHEAD * form.depth)), column))
+        return operand_element(code, value, form, (Coord(k), column), e, tf32)
 
-    def write(k: Index, found: Sequence[Any]) -> None:
-        spot = _spot(code, form, into, columns, loops.add(code.b, start, k))
-        for v, vector in enumerate(found):
-            place = code.b.gep(spot, [loops.i64(v * lanes)], source_etype=register(form.total))
-            store(e, place, vector, 1)
-
-    if not form.pairs:
-        stop = extent if rows is None else loops.least(code.b, extent, rows)
-        loops.each(code.b, 0, stop, 1, lambda k: write(k, [row(k, v) for v in range(vectors)]))
-        return
-
-    def pair(k: Index) -> None:
+    def pair(k: Index, v: int) -> Any:
         first = loops.mul(code.b, k, 2)
-        second = loops.add(code.b, first, 1)
-        write(k, [_pair(e, row(first, v), row(second, v)) for v in range(vectors)])
+        second = least(code.b, loops.add(code.b, first, 1), extent - 1)
+        low, high = row(first, v), row(second, v)
+        if extent % 2:  # The last row has no partner.
+            alone = code.b.icmp_unsigned("==", loops.i64(first), I64(extent - 1))
+            high = code.b.select(e.splat(alone), e.splat_constant(element_constant(int16, 0)), high)
+        return _pair(e, low, high)
 
-    loops.each(code.b, 0, extent // 2, 1, pair)
-    if extent % 2:
-        zero = e.splat_constant(element_constant(int16, 0))
-        write(extent // 2, [_pair(e, row(extent - 1, v), zero) for v in range(vectors)])
+    def copy(k: Index) -> None:
+        spot = _spot(code, form, into, columns, loops.add(code.b, start, k))
+        for v in range(vectors):
+            place = code.b.gep(spot, [loops.i64(v * lanes)], source_etype=register(form.total))
+            store(e, place, pair(k, v) if form.pairs else row(k, v), 1)
+
+    loops.each(code.b, *rows, 1, copy)
 
 
 def _pair(e: Lanes, low: Any, high: Any) -> Any:
@@ -200,9 +240,14 @@ def _pair(e: Lanes, low: Any, high: Any) -> Any:
 
 
 def _turned_panel(code: Code, value: Value, form: Form, into: Right, columns: tuple[Index, int, int],
-                  start: Index, tf32: bool, rows: Index | None) -> None:  # fmt: skip
+                  start: Index, tf32: bool, rows: Index) -> None:  # fmt: skip
     """Vectors along k, a square of them transposed in registers at a time."""
     j, lanes, vectors = columns
+    if lanes == 1 or lanes < code.target.lanes(form.total.bytes):
+        _panel(
+            code, value, form, into, columns, start, tf32, (0, -(-tile_type(value).shape[0] // form.depth))
+        )
+        return
     element, per = register(form.total), form.depth
     whole = tile_type(value).shape[0] // (lanes * per) * lanes
 
@@ -215,7 +260,7 @@ def _turned_panel(code: Code, value: Value, form: Form, into: Right, columns: tu
                 place = code.b.gep(spot, [loops.i64(v * lanes)], source_etype=element)
                 store(Lanes(code.b, lanes, code.target), place, vector, 1)
 
-    stop = whole if rows is None or form.pairs else loops.least(code.b, whole, rows)
+    stop = whole if form.pairs else loops.least(code.b, whole, rows)
     loops.each(code.b, 0, stop, lanes, square)
     for k in range(whole, -(-tile_type(value).shape[0] // per)):
         for c in range(lanes * vectors):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -38,20 +38,25 @@ class CpuTarget:
 def host() -> CpuTarget:
     """The CPU that this process runs on."""
     features = llvm.get_host_cpu_features()
-    caches = {"l1_bytes": _cache(0, 32 * 1024), "l2_bytes": _cache(2, 512 * 1024)}
-    caches["last_bytes"] = _cache(3, 32 * 1024 * 1024)
     if not llvm.get_process_triple().startswith(("x86_64", "i686", "amd64")):
-        return CpuTarget(16, True, registers=32, **caches)
+        return _with_caches(CpuTarget(16, True, registers=32))
     wide, half = bool(features.get("avx512f")), bool(features.get("avx2"))
-    return CpuTarget(
+    return _with_caches(CpuTarget(
         64 if wide else 32 if half else 16,
         bool(features.get("fma")),
         registers=32 if wide else 16,
         x86=half,
-        vnni=bool(features.get("avx512vnni") and features.get("avx512vl")),
+        vnni=wide and bool(features.get("avx512vnni") and features.get("avx512vl")),
         scalef=wide and bool(features.get("avx512vl")),
-        **caches,
-    )
+    ))  # fmt: skip
+
+
+def _with_caches(target: CpuTarget) -> CpuTarget:
+    """The target with the cache sizes that Linux tells, or usual ones."""
+    return replace(
+        target, l1_bytes=_cache(0, target.l1_bytes), l2_bytes=_cache(2, target.l2_bytes),
+        last_bytes=_cache(3, target.last_bytes),
+    )  # fmt: skip
 
 
 def _cache(index: int, default: int) -> int:

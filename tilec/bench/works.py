@@ -54,9 +54,9 @@ def _normal(*shape: int, seed: int = 0) -> Array:
 
 
 def _tiles(m: int, n: int, k: int) -> dict[str, int]:
-    """Tile sizes that a user would choose for a shape: enough programs for two cores, little padding."""
-    rows = 64 if m <= 64 else 256
-    return {"BM": rows, "BN": 256, "BK": min(256 if m > 64 else 128, 1 << max(k - 1, 15).bit_length())}
+    """Tile sizes that a user would choose: all operands in the second cache, no padding to multiply."""
+    rows = min(512, -(-m // 2) if m > 64 else m)
+    return {"BM": rows, "BN": min(256, n), "BK": min(128, k)}
 
 
 def _grid(m: int, n: int, meta: Mapping[str, int]) -> tuple[int, int]:
