@@ -60,7 +60,9 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(
+    epilog='Example: tilec compile examples/gemm.py:gemm --signature "f16[2],f16[2],f16[2]" -D BK=32 -o out'
+)
 @click.argument("spec", metavar="FILE:KERNEL")
 @target_option
 @signature_option
@@ -88,7 +90,9 @@ def compile(
         click.echo(line)
 
 
-@main.command()
+@main.command(
+    epilog='Example: tilec ir examples/softmax.py:softmax --signature "f32[2],f32[2]" --stage ptx'
+)
 @click.argument("spec", metavar="FILE:KERNEL")
 @click.option("--stage", default="tile", show_default=True, help="tile, aref, scheduled, ptx, sass or llvm.")
 @click.option("--target", help="Default: cpu for the stage llvm, else sm_90a.")
@@ -102,7 +106,7 @@ def ir(spec: str, stage: str, target: str | None, signature: str | None, defines
     click.echo(text, nl=not text.endswith("\n"))
 
 
-@main.command()
+@main.command(epilog="Example: tilec run examples/softmax.py --backend cpu -D BN=2048")
 @click.argument("spec", metavar="FILE[:KERNEL]")
 @click.option(
     "--backend", type=click.Choice(["cpu", "cuda", "emulator", "interpreter"]), help="Where to run."
@@ -124,7 +128,7 @@ def run(spec: str, backend: str | None, defines: Sequence[str]) -> None:
         sys.exit(CHECK_FAILED)
 
 
-@main.command()
+@main.command(epilog="Example: tilec doctor --format json")
 @format_option
 def doctor(format_: str) -> None:
     """Say what this machine has: packages, CPU, solver, assembler, GPU, cache."""
@@ -145,7 +149,7 @@ def cache() -> None:
     """The compile cache."""
 
 
-@cache.command()
+@cache.command(epilog="Example: tilec cache info")
 @format_option
 def info(format_: str) -> None:
     """Where it is and how much it holds."""
@@ -159,7 +163,7 @@ def info(format_: str) -> None:
         click.echo(f"{store.root}: {usage.entries} entries, {usage.bytes} bytes")
 
 
-@cache.command()
+@cache.command(epilog="Example: tilec cache clear")
 def clear() -> None:
     """Remove every entry."""
     from tilec.driver import default_cache

@@ -16,7 +16,7 @@ def bench() -> None:
     """Time kernels beside other libraries, on this machine."""
 
 
-@bench.command()
+@bench.command(epilog="Example: tilec bench cpu --quick")
 @format_option
 @click.option("--only", default="", metavar="TEXT", help="Only works whose name contains this.")
 @click.option("--samples", default=9, show_default=True, help="Measurements of each, in turns.")

@@ -27,7 +27,10 @@ def _dim(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, .
 
 
 _extents: dict[str, Any] = {"callback": _dim, "metavar": "x[,y[,z]]"}
-_EPILOG = "\b\nARGUMENTS:\n" + GRAMMAR
+_EPILOG = (
+    '\b\nExample: tilec emulate copy.ptx --grid 2 --block 64 --args "f32[128]:random f32[128]" --mode lazy\n'
+    "\b\nARGUMENTS:\n" + GRAMMAR
+)
 
 
 @click.command(epilog=_EPILOG)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
@@ -19,6 +19,23 @@ signature_option = click.option("--signature", help="Types of the run-time argum
 define_option = click.option(
     "-D", "defines", multiple=True, metavar="NAME=VALUE", help="A constexpr argument."
 )
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on a terminal; in a pipe a line for the first column, then the others below it."""
+    if not sys.stdout.isatty():
+        for first, *rest in rows:
+            click.echo(
+                "\n".join([first, *(f"  {name} {x}" for name, x in zip(heads[1:], rest, strict=True))])
+            )
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(*heads, show_edge=False)
+    for row in rows:
+        made.add_row(*row)
+    Console().print(made)
 
 
 @contextmanager

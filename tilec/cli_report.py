@@ -19,6 +19,7 @@ from tilec.cli_parts import (
     format_option,
     signature_option,
     spinner,
+    table,
     target_option,
 )
 from tilec.cli_schedule import NOTHING, judge
@@ -213,8 +214,10 @@ def diff(
         write(html, _page([a, b], _named(first, second), rows).rstrip("\n"))
     if format_ == "json":
         click.echo(json.dumps({"differences": [list(r) for r in rows], "grown": worse}))
+    elif rows:
+        table(("what", "-", "+"), rows)
     else:
-        click.echo("\n".join(f"{what}\n  - {x}\n  + {y}" for what, x, y in rows) or "no difference")
+        click.echo("no difference")
     if check and worse:
         sys.exit(CHECK_FAILED)
 
@@ -225,7 +228,7 @@ def _named(first: str, second: str) -> tuple[str, str]:
     return (a, b) if a != b else (f"first {a}", f"second {b}")
 
 
-@click.command(epilog='Example: eval "$(tilec completion bash)"')
+@click.command(epilog="Example: tilec completion bash >> ~/.bashrc")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print what makes a shell complete the verbs and options of tilec."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -113,8 +114,27 @@ def test_verbs_are_completed() -> None:
     assert found == {"explain", "explain-error"}
 
 
-@pytest.mark.parametrize(
-    "verb", ["report", "diff", "completion", "explain-error", "schedule", "verify", "explain"]
-)
-def test_help_has_an_example(verb: str) -> None:
-    assert "Example:" in run(verb, "--help").output
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for name, command in group.commands.items():
+        inner = (*path, name)
+        found += commands(command, inner) if isinstance(command, click.Group) else [inner]
+    return found
+
+
+@pytest.mark.parametrize("verb", commands(main), ids=" ".join)
+def test_help_has_an_example(verb: tuple[str, ...]) -> None:
+    done = run(*verb, "--help")
+    assert done.exit_code == 0 and f"Example: tilec {' '.join(verb)}" in " ".join(done.output.split()), (
+        done.output
+    )
+
+
+def test_a_terminal_gets_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from tilec.cli_parts import table
+
+    table(("what", "-", "+"), [("interval", "1", "2")])
+    assert capsys.readouterr().out == "interval\n  - 1\n  + 2\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    table(("what", "-", "+"), [("interval", "1", "2")])
+    assert "what" in capsys.readouterr().out
