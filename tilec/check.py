@@ -99,9 +99,7 @@ def _emulated(
     tries = [(mode, 0) for mode in TIMINGS] + [("random", s) for s in range(max(0, runs - len(TIMINGS)))]
     for mode, seed in tries:
         try:
-            got = _ran(
-                values, lambda held, m=mode, s=seed: emulator.launch(artifact, grid, held, mode=m, seed=s)
-            )  # type: ignore[misc]
+            got = _ran(values, partial(emulator.launch, artifact, grid, mode=mode, seed=seed))
         except TilecError as error:
             return Finding(what, len(tries), f"timing {mode} {seed}: {error}")
         fault, far = _compared(got, wanted, bounds)
