@@ -18,9 +18,10 @@ import numpy as np
 from tilec.ir.core import Kernel
 from tilec.ir.errors import TilecError
 from tilec.ir.interp import interpret
+from tilec.runtime.emulator.asyncops import Mode
 
 POLICIES = ("round_robin", "first", "last")
-TIMINGS = ("eager", "lazy")
+TIMINGS: tuple[Mode, ...] = ("eager", "lazy")
 Values = list[Any]
 
 
@@ -96,7 +97,8 @@ def _emulated(
     from tilec.runtime import emulator
 
     what, largest = "PTX on the emulator", 0.0
-    tries = [(mode, 0) for mode in TIMINGS] + [("random", s) for s in range(max(0, runs - len(TIMINGS)))]
+    tries: list[tuple[Mode, int]] = [(mode, 0) for mode in TIMINGS]
+    tries += [("random", s) for s in range(max(0, runs - len(TIMINGS)))]
     for mode, seed in tries:
         try:
             got = _ran(values, partial(emulator.launch, artifact, grid, mode=mode, seed=seed))
