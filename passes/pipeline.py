@@ -95,7 +95,8 @@ def _ahead(tile: Kernel, target: Target, options: Options, log: tuple[str, ...])
         plan, scheduled = _filled(aref, target, options, plain.attrs["num_warps"], taken)
     problems = tuple(loop.problem for loop in plan.loops)
     log = (*log, *map(_line, problems, plan.answers), f"one group of {plain.attrs['num_warps']} warps")
-    return Stages(tile, aref, problems, plan.answers, scheduled, log)
+    nodes = tuple(loop.nodes for loop in plan.loops)
+    return Stages(tile, aref, problems, plan.answers, scheduled, log, nodes)
 
 
 def _filled(
