@@ -191,13 +191,14 @@ def _listed() -> str:
 @signature_option
 @define_option
 @click.option("--second", "more", multiple=True, metavar="NAME=VALUE", help="A constexpr of SECOND only.")
+@click.option("--second-target", "other", metavar="TARGET", help="The target of SECOND, if it is another.")
 @target_option
 @click.option("--html", type=_file, help="Write both on one page.")
 @click.option("--check", is_flag=True, help="Exit code 4 if a loop's interval has grown.")
 @format_option
 def diff(
     first: str, second: str, signature: str | None, defines: Sequence[str], more: Sequence[str],
-    target: str, html: Path | None, check: bool, format_: str,
+    other: str | None, target: str, html: Path | None, check: bool, format_: str,
 ) -> None:  # fmt: skip
     """Say what differs between two compilations: intervals, rings, groups, orders, sizes.
 
@@ -208,7 +209,7 @@ def diff(
 
     with spinner("solving"):
         a = Reports(signature, target, defines, Ask()).document(first)
-        b = Reports(signature, target, (*defines, *more), Ask()).document(second)
+        b = Reports(signature, other or target, (*defines, *more), Ask()).document(second)
     rows, worse = differences(a, b), grown(a, b)
     if html:
         write(html, _page([a, b], _named(first, second), rows).rstrip("\n"))

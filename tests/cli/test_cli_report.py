@@ -99,6 +99,11 @@ def test_differences_of_two_tile_sizes_and_the_check() -> None:
     assert data["grown"] == ["gemm loop 0"] and data["differences"]
 
 
+def test_another_target_is_another_machine() -> None:
+    done = run("diff", GEMM, GEMM, *TYPES, "--second-target", "sm_80")
+    assert done.exit_code == 0 and "machine\n  - H100\n  + A100\n" in done.output
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(shell: str) -> None:
     done = run("completion", shell)

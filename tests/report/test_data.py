@@ -189,3 +189,13 @@ def test_one_slot_fewer_is_solved_again() -> None:
     [fewer] = [w for w in loop["what_if"] if w["what"] == "one slot fewer of a_b"]
     [two] = [p for p in loop["plans"] if p["kind"] == "front" and p["rings"][0]["depth"] == 2]
     assert fewer["value"] == 2 and fewer["ii"] == two["ii"] > fewer["before"]
+
+
+def test_a_target_of_one_group_has_a_report_with_links() -> None:
+    """On sm_80 one group fills its own rings."""
+    made = of_compiled(compiled("gemm", "sm_80"))
+    jsonschema.validate(made, REPORT_SCHEMA)
+    [loop] = made["loops"]
+    ptx = next(t for t in made["texts"] if t["name"] == "ptx")
+    assert made["machine"] == "A100" and loop["roof"]["fitted"] == []
+    assert all(set(places) & set(ptx["places"]) for places in loop["ops"].values())
