@@ -152,6 +152,7 @@ def pack_before(code: Code, op: Op) -> list[tuple[Any, ...]]:
     for dot in (d for block in op.blocks for d in walk(block) if d.name == "dot" and not _is_tf32(d)):
         form = form_of(dot)
         a, b = dot.args[:2]
+        made = [v for operand in (a, b) for v in _shapes_before(code, operand)]
         if a in code.env and (a, form) not in code.packed and in_place(code, a, form) is None:
             left = new_left(code, a, form, _steps(dot))
             pack_left(code, a, form, left, 0, False)
@@ -162,7 +163,21 @@ def pack_before(code: Code, op: Op) -> list[tuple[Any, ...]]:
             pack_right(code, b, form, right, 0, False)
             code.packed[b, form, "right"] = right
             keys.append((b, form, "right"))
+        for value in made:
+            del code.env[value]
     return keys
+
+
+def _shapes_before(code: Code, value: Value) -> list[Value]:
+    """Define what only turns or casts a value that is known already; gives what was defined."""
+    op = code.definitions.get(value)
+    if value in code.env or op is None or op.name not in ("permute", "cast"):
+        return []
+    made = _shapes_before(code, op.args[0])
+    if op.args[0] not in code.env:
+        return made
+    code.env[value] = Lazy(op)
+    return [*made, value]
 
 
 def unpack_after(code: Code, keys: Sequence[tuple[Any, ...]]) -> None:

@@ -263,11 +263,14 @@ def _turned_panel(code: Code, value: Value, form: Form, into: Right, columns: tu
     stop = whole if form.pairs else loops.least(code.b, whole, rows)
     loops.each(code.b, 0, stop, lanes, square)
     for k in range(whole, -(-tile_type(value).shape[0] // per)):
-        for c in range(lanes * vectors):
+
+        def single(c: Index, k: int = k) -> None:
             one = _along_k(code, value, form, (k, loops.add(code.b, j, c)), tf32, single=True)
             spot = _spot(code, form, into, columns, loops.add(code.b, start, k))
             place = code.b.gep(spot, [loops.i64(c)], source_etype=element)
             store(Lanes(code.b, 1, code.target), place, one, 1)
+
+        loops.each(code.b, 0, lanes * vectors, 1, single)
 
 
 def _along_k(code: Code, value: Value, form: Form, at: tuple[Index, Index], tf32: bool,
