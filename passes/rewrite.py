@@ -1,13 +1,56 @@
-"""Small tools that passes share: substitution, constants, and source lines for notes."""
+"""Small tools that passes share: substitution, rules, constants, and source lines for notes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from tilec.ir.core import Block, Op, Value
+from tilec.ir.core import Block, Kernel, Op, Value
 from tilec.ir.ops import make
 from tilec.ir.types import TileType
+
+
+class Emit:
+    """Makes ops that stand for one op, at its line."""
+
+    def __init__(self, op: Op) -> None:
+        self.op = op
+        self.ops: list[Op] = []
+
+    def __call__(self, name: str, *args: Value, **attrs: Any) -> Value:
+        """A new op; its only result."""
+        self.ops.append(make(name, args, loc=self.op.loc, **attrs))
+        return self.ops[-1].result
+
+    def spread(self, value: Value, shape: tuple[int, ...]) -> Value:
+        """The value broadcast, if its shape is another one."""
+        same = isinstance(value.type, TileType) and value.type.shape == shape
+        return value if same else self("broadcast", value, shape=shape)
+
+
+Rule = Callable[[Op, Mapping[Value, Op], Emit], None]
+
+
+def rewritten(kernel: Kernel, rule: Rule) -> Kernel:
+    """The kernel with each op replaced by what the rule emits for it, if it emits something.
+
+    The rule sees the ops that come before by their results. The last op that it emits has the
+    result of the op that it replaces.
+    """
+    defs: dict[Value, Op] = {}
+
+    def block(old: Block) -> Block:
+        ops: list[Op] = []
+        for op in old.ops:
+            op = op.with_(blocks=tuple(map(block, op.blocks))) if op.blocks else op
+            emit = Emit(op)
+            rule(op, defs, emit)
+            made = [*emit.ops[:-1], emit.ops[-1].with_(results=op.results)] if emit.ops else [op]
+            defs.update((r, o) for o in made for r in o.results)
+            ops += made
+        return Block(old.params, tuple(ops))
+
+    return kernel.with_(body=block(kernel.body))
 
 
 def substitute(block: Block, table: Mapping[Value, Value]) -> Block:

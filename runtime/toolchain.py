@@ -126,13 +126,13 @@ def assemble(ptx: str, target: str, *, options: tuple[str, ...] = ()) -> Assembl
         return _result(cubin.read_bytes(), done.stderr + done.stdout, messages)
 
 
-def disassemble(cubin: bytes) -> str:
-    """The SASS text of a cubin."""
+def disassemble(cubin: bytes, *, hex: bool = False) -> str:
+    """The SASS text of a cubin, with the encoding of each instruction if ``hex``."""
     tool = need("nvdisasm")
     with tempfile.TemporaryDirectory(prefix="tilec-") as folder:
         path = Path(folder, "kernel.cubin")
         path.write_bytes(cubin)
-        done = _run([str(tool.path), "-c", str(path)])
+        done = _run([str(tool.path), "-c", *(["-hex"] if hex else []), str(path)])
     if done.returncode != 0:
         raise InternalError("X411", f"nvdisasm failed: {done.stderr.strip()[:500]}")
     return done.stdout

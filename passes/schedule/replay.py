@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tilec.ir.core import Kernel, Op, Value, walk
@@ -19,6 +19,8 @@ from tilec.ir.ops import attr
 from tilec.ir.types import ArefType
 from tilec.passes.schedule.costs import FREE, Cost, cost
 from tilec.passes.schedule.machines import Machine
+
+SHORT = 16  # cycles: warps take turns on a pipe, so what holds it no longer does not queue
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,9 @@ class _Engine:
     def _cost(self, group: str, op: Op) -> Cost:
         if op in self.copied or op.name.startswith(("aref.", "turn.", "dot.")):
             return FREE
-        return cost(op, self.machine, warps=self.warps.get(group, 4))
+        found = cost(op, self.machine, warps=self.warps.get(group, 4))
+        short = all(s.length <= SHORT for s in found.reserve)
+        return replace(found, reserve=()) if short else found
 
     def _execute(self, group: str, op: Op, start: int) -> int:
         """Do an op; the cycle from which the group goes on."""

@@ -1,0 +1,86 @@
+"""Machine code as data: instructions with their stall cycles, loops, and counts by kind.
+
+A stall is what the assembler makes the issuing warp wait after an instruction; it stands in bits
+105 to 108 of the 128 (Volta and later). Loops are found by branches backward.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+_LABEL = re.compile(r"^\s*(\.L_\w+):")
+_CODE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(.*?);\s*/\* 0x([0-9a-f]{16}) \*/")
+_UPPER = re.compile(r"^\s*/\* 0x([0-9a-f]{16}) \*/")
+_TARGET = re.compile(r"`\((\.L_\w+)\)")
+_STALL = 105 - 64
+MMA = ("HGMMA", "QGMMA", "IGMMA", "HMMA", "QMMA", "IMMA", "UTCHMMA")
+# Kinds that reports count, by the first parts of opcodes.
+KINDS = {
+    "MMA": MMA, "TMA": ("UTMALDG", "UTMASTG", "UBLKCP"), "LDGSTS": ("LDGSTS",), "LDSM": ("LDSM", "STSM"),
+    "LDS": ("LDS",), "STS": ("STS",), "LDG": ("LDG",), "MUFU": ("MUFU",), "FP32": ("FFMA", "FADD", "FMUL"),
+    "MNMX": ("FMNMX", "FMNMX3"), "SHFL": ("SHFL",), "BAR": ("BAR", "SYNCS"), "LOCAL": ("LDL", "STL"),
+    "INT": ("IADD3", "IMAD", "LEA", "ISETP", "LOP3", "SHF", "VIADD", "VIADDMNMX"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Code:
+    """One instruction: its first word without modifiers, all its text, its stall, and where it jumps."""
+
+    opcode: str
+    text: str
+    stall: int
+    target: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The instructions of a kernel, and the index that each label stands at."""
+
+    code: tuple[Code, ...]
+    labels: dict[str, int]
+
+    def loops(self) -> Iterator[tuple[int, int]]:
+        """First and last instruction of each loop: a branch back, and where it leads."""
+        for i, c in enumerate(self.code):
+            at = self.labels.get(c.target or "", i + 1)
+            if at <= i:
+                yield at, i
+
+    def product_loop(self) -> tuple[Code, ...]:
+        """The shortest loop that multiplies on the tensor cores; empty if there is none."""
+        found = [self.code[a : b + 1] for a, b in self.loops()]
+        return min((f for f in found if any(c.opcode in MMA for c in f)), key=len, default=())
+
+
+def parse(text: str) -> Listing:
+    """What `nvdisasm -c -hex` prints."""
+    code: list[Code] = []
+    labels: dict[str, int] = {}
+    pending: tuple[str, str] | None = None
+    for line in text.splitlines():
+        if found := _LABEL.match(line):
+            labels[found[1]] = len(code)
+        elif found := _CODE.match(line):
+            pending = found[2].strip(), found[3]
+        elif pending and (found := _UPPER.match(line)):
+            code.append(_instruction(pending[0], int(found[1], 16)))
+            pending = None
+    return Listing(tuple(code), labels)
+
+
+def _instruction(text: str, upper: int) -> Code:
+    words = [w for w in text.split() if not w.startswith(("@", "{"))]
+    target = _TARGET.search(text)
+    return Code(words[0].split(".")[0], text, upper >> _STALL & 15, target[1] if target else None)
+
+
+def counts(code: Sequence[Code]) -> dict[str, int]:
+    """Instructions, stall cycles, and instructions of each kind that occurs."""
+    names = {name: kind for kind, opcodes in KINDS.items() for name in opcodes}
+    found = Counter(names[c.opcode] for c in code if c.opcode in names)
+    by_kind = {kind: found[kind] for kind in KINDS if found[kind]}
+    return {"instructions": len(code), "stalls": sum(c.stall for c in code), **by_kind}
