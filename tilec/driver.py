@@ -119,9 +119,10 @@ def _compiler() -> dict[str, str]:
 
 @cache
 def _host() -> str:
-    import llvmlite.binding as llvm
+    from tilec.backends.cpu import host
+    from tilec.runtime.machine import host_features
 
-    return f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+    return f"{host_features()} {host()}"
 
 
 def default_cache() -> Cache:
