@@ -20,7 +20,7 @@ section("front", "Other plans", (box) => {
     return [Math.max(0, a - room), b + room];
   };
   const x = d3.scaleLinear(spread(value), [LEFT - 20, WIDE - 30]), y = d3.scaleLinear(spread((p) => p.ii), [height - 30, 12]);
-  const svg = box.append("svg").attr("viewBox", `0 0 ${WIDE} ${height}`).attr("role", "group").attr("id", "chart-front")
+  const svg = canvas(box, height, "Plans").attr("role", "group").attr("id", "chart-front")
     .attr("aria-label", `Plans by ${AXES[state.axis]} and interval; choose one to load it`);
   svg.append("g").attr("class", "axis").attr("transform", `translate(0,${height - 30})`).call(d3.axisBottom(x).ticks(6));
   svg.append("g").attr("class", "axis").attr("transform", `translate(${LEFT - 20},0)`).call(d3.axisLeft(y).ticks(6));

@@ -1,6 +1,4 @@
 // Bars over cycles: of the whole loop from prologue to epilogue, or of the steady state.
-const LEFT = 92, WIDE = 900;
-
 // Instances of the bars of some iterations.
 function instances(p, count) {
   return d3.range(count).flatMap((i) => p.bars.map(([lane, op, start, length, kind]) =>
@@ -91,10 +89,10 @@ section("gantt", "The schedule over time", (box) => {
   }
   const items = instances(p, whole ? count : 2 * p.stages + 4)
     .map((b) => (whole ? b : shiftBack(b, p))).filter((b) => b.end > start && b.start < end);
-  const lanes = layout(p, items), height = d3.max(lanes, (l) => l.y + l.height) + 8;
+  const lanes = layout(p, items), height = d3.max(lanes, (l) => l.y + l.height) + 14;
   const x0 = d3.scaleLinear([start, end], [LEFT, WIDE - 8]);
   let x = x0;
-  const svg = box.append("svg").attr("viewBox", `0 0 ${WIDE} ${height}`).attr("role", "group").attr("id", "chart-gantt")
+  const svg = canvas(box, height, "Gantt chart").attr("role", "group").attr("id", "chart-gantt")
     .attr("aria-label", "Gantt chart: a lane for each warp group and unit");
   svg.append("clipPath").attr("id", "clip").append("rect").attr("x", LEFT).attr("width", WIDE - LEFT).attr("height", height);
   const axis = svg.append("g").attr("class", "axis").attr("transform", "translate(0,20)");
@@ -143,8 +141,8 @@ function drawPhases(g, p, count, whole, x, height) {
   const steady = (p.stages - 1) * p.ii, done = count * p.ii;
   for (const [from, to, name] of [[0, steady, "prologue"], [steady, done, "steady state"], [done, Infinity, "epilogue"]]) {
     if (from === to) continue;
-    g.append("line").attr("class", "phase").attr("x1", x(from)).attr("x2", x(from)).attr("y1", 22).attr("y2", height);
-    g.append("text").attr("class", "note").attr("x", x(from) + 3).attr("y", height - 1).text(name);
+    g.append("line").attr("class", "phase").attr("x1", x(from)).attr("x2", x(from)).attr("y1", 22).attr("y2", height - 3);
+    g.append("text").attr("class", "note").attr("x", x(from) + 3).attr("y", height - 5).text(name);
   }
 }
 

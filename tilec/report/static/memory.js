@@ -14,7 +14,7 @@ function drawRings(box, p) {
   const slots = p.rings.flatMap((r) => d3.range(r.depth).map((s) => `${r.id} ${s}`));
   const items = lives(p, count), end = d3.max(items, (b) => b.end);
   const x = d3.scaleLinear([0, end], [LEFT, WIDE - 8]), height = 26 + slots.length * 22;
-  const svg = box.append("svg").attr("viewBox", `0 0 ${WIDE} ${height}`).attr("role", "group").attr("id", "chart-rings")
+  const svg = canvas(box, height, "Rings").attr("role", "group").attr("id", "chart-rings")
     .attr("aria-label", "Rings: a lane for each slot, from the fill to the end of the last read");
   svg.append("g").attr("class", "axis").attr("transform", "translate(0,20)").call(d3.axisTop(x).ticks(8).tickFormat(cycles));
   svg.selectAll("text.name").data(slots).join("text").attr("x", 0).attr("y", (s, i) => 38 + i * 22).text((s) => s.replace(/ (\d+)$/, ", slot $1"));
@@ -36,7 +36,7 @@ function drawHeld(box, p, group) {
   if (!own.length) return;
   const top = Math.max(group.limit, group.budget), height = 120;
   const x = d3.scaleLinear([0, p.ii], [LEFT, WIDE - 8]), y = d3.scaleLinear([0, top], [height - 18, 14]);
-  const svg = box.append("svg").attr("viewBox", `0 0 ${WIDE} ${height}`).attr("role", "img")
+  const svg = canvas(box, height, `Registers of ${group.name}`).attr("role", "img")
     .attr("aria-label", `${group.name}: at most ${group.registers} registers per thread, at ${group.peak}, budget ${group.budget}`);
   const points = own.map((h) => [h[1], h[3]]).concat([[p.ii, own[0][3]]]);
   if (points[0][0] > 0) points.unshift([0, own[own.length - 1][3]]);

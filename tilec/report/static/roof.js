@@ -5,7 +5,7 @@ section("roof", "Roofline", (box) => {
   const height = 240, intensity = r.flops / r.bytes;
   const x = d3.scaleLog([Math.min(8, intensity / 2), Math.max(2048, intensity * 2)], [LEFT - 10, WIDE - 20]);
   const y = d3.scaleLog([r.peak / 64, r.peak * 1.6], [height - 30, 10]);
-  const svg = box.append("svg").attr("viewBox", `0 0 ${WIDE} ${height}`).attr("role", "img").attr("id", "chart-roof")
+  const svg = canvas(box, height, "Roofline").attr("role", "img").attr("id", "chart-roof")
     .attr("aria-label", `Roofline: ${d3.format(".0f")(intensity)} operations per byte; the chosen plan reaches ${d3.format(".0f")(r.flops / loop().plans[0].ii)} of ${r.peak} per cycle`);
   svg.append("g").attr("class", "axis").attr("transform", `translate(0,${height - 30})`).call(d3.axisBottom(x).ticks(6, "~s"));
   svg.append("g").attr("class", "axis").attr("transform", `translate(${LEFT - 10},0)`).call(d3.axisLeft(y).ticks(4, "~s"));

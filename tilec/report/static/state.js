@@ -7,6 +7,7 @@ const plan = () => loop() && loop().plans[state.plan];
 const colour = (i) => `c${((i % 6) + 6) % 6}`;
 const cycles = d3.format(",");
 const sections = [];
+const LEFT = 92, WIDE = 900; // units of a chart: where its lanes begin, and how wide it is
 
 function section(id, title, draw) {
   sections.push(() => {
@@ -47,6 +48,12 @@ function live(selection, op) {
     .on("keydown", (e, d) => {
       if (e.key === "Enter" || e.key === " ") { e.preventDefault(); pin([op(d)]); }
     });
+}
+
+// A chart; on a narrow screen it keeps a readable size and scrolls sideways.
+function canvas(box, height, name) {
+  return box.append("div").attr("class", "wide").attr("tabindex", 0).attr("role", "region").attr("aria-label", `${name}, scrolls sideways`)
+    .append("svg").attr("viewBox", `0 0 ${WIDE} ${height}`);
 }
 
 function table(box, caption, heads, rows, numeric = []) {

@@ -18,7 +18,7 @@ function drawWheel(box, p, width, id) {
   const items = lanes.flatMap((l) => l.items.map((b) => Object.assign(b, { y: b.y + l.y })));
   const height = d3.max(lanes, (l) => l.y + l.height) + 4 || 30;
   const x = d3.scaleLinear([0, width], [LEFT, WIDE - 8]);
-  const svg = box.append("svg").attr("viewBox", `0 0 ${WIDE} ${height}`).attr("role", "group").attr("id", id)
+  const svg = canvas(box, height, `Reservations ${id}`).attr("role", "group").attr("id", id)
     .attr("aria-label", "Modulo reservation table: a lane for each unit, over one interval");
   svg.append("g").attr("class", "axis").attr("transform", "translate(0,20)").call(d3.axisTop(x).ticks(8).tickFormat(cycles));
   svg.selectAll("rect.lane").data(lanes).join("rect").attr("class", "lane").attr("x", LEFT).attr("y", (l) => l.y - 2)
