@@ -22,7 +22,7 @@ from tilec.passes.schedule.machines import Machine
 from tilec.passes.schedule.model import Answer, Bound, Problem
 from tilec.passes.subtile import split_rows
 from tilec.passes.targets import TARGETS, Target
-from tilec.passes.warp_products import extra_smem, product_warps, share_products
+from tilec.passes.warp_products import extra_smem, needs_warps, product_warps, share_products
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) 
     notes: tuple[str, ...] = aref.attrs["notes"]
     log += ["make_async: " + (", ".join(_rings(aref)) or "no rings"), *(f"  {n}" for n in notes)]
     if not _rings(aref):
+        if row is not None and row.small is not None and needs_warps(tile, row.float8):
+            return _ahead(tile, row.small, options, (*log, "a product is too small for wgmma"))
         return _one_group(tile, aref, options, (*log, "one group: no asynchronous loads"))
     return _groups(tile, aref, machine, options, tuple(log))
 

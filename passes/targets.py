@@ -19,7 +19,8 @@ class Target:
     """``products``: the instruction of the tensor cores. ``copies``: what fills rings; None if nothing does.
 
     ``smem``: bytes of shared memory that one program can have. ``machine``: the costs that
-    schedules are made with, where there are rings.
+    schedules are made with, where there are rings. ``small``: how kernels are made that have
+    products too small for ``products``.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Target:
     smem: int
     machine: Machine | None
     float8: bool = False
+    small: Target | None = None
 
 
 def _like_a100(name: str, smem: int, float8: bool) -> Target:
@@ -36,13 +38,21 @@ def _like_a100(name: str, smem: int, float8: bool) -> Target:
     return Target(name, "mma.sync", "cp.async", smem, machine, float8)
 
 
+def _hopper() -> Target:
+    """wgmma and TMA; where a product has fewer than 64 rows, mma.sync and cp.async."""
+    ampere, hopper, smem = MACHINES["sm_80"], MACHINES["sm_90a"], 227 * KIB
+    warps = replace(hopper, product=hopper.warp_product, copy=ampere.copy)
+    small = Target("sm_90a", "mma.sync", "cp.async", smem, warps, True)
+    return Target("sm_90a", "wgmma", "tma", smem, hopper, True, small)
+
+
 TARGETS: dict[str, Target] = {
     t.name: t
     for t in (
         _like_a100("sm_80", 163 * KIB, False),
         _like_a100("sm_86", 99 * KIB, False),
         _like_a100("sm_89", 99 * KIB, True),
-        Target("sm_90a", "wgmma", "tma", 227 * KIB, MACHINES["sm_90a"], True),
+        _hopper(),
         _like_a100("sm_120a", 99 * KIB, True),
     )
 }

@@ -12,7 +12,7 @@ from tilec.ir.core import Block, Kernel, Op, Value, definitions, frozen, walk
 from tilec.ir.ops import attr
 from tilec.ir.types import TileType
 from tilec.passes.allocate import TILE_ALIGN, scratch_sizes
-from tilec.passes.async_rules import source_of
+from tilec.passes.async_rules import source_of, why_not_wgmma
 from tilec.passes.layout_rules import MMA_ACCUMULATORS, left_layout
 from tilec.passes.layouts import assign_layouts
 
@@ -45,6 +45,17 @@ def why_not_mma(dot: Op, float8: bool) -> str | None:
         shape = f"{size.m}x{size.n}x{size.k}"
         return f"{shape}: it needs rows in {ROWS}s, columns in {COLUMNS}s, and a depth in {step}s"
     return None
+
+
+def needs_warps(kernel: Kernel, float8: bool) -> bool:
+    """Whether a TILE kernel has a product that mma.sync can do and wgmma cannot."""
+    dots = [op for op in walk(kernel.body) if op.name == "dot"]
+    return any(why_not_mma(d, float8) is None and why_not_wgmma(d) is not None for d in dots)
+
+
+def are_shared(kernel: Kernel) -> bool:
+    """Whether `share_products` has seen the dots of a SCHEDULED kernel."""
+    return any(op.name == "dot" and attr(op, "warps") is not None for op in walk(kernel.body))
 
 
 def sizes(dot: Op) -> Sizes:

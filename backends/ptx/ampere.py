@@ -24,7 +24,7 @@ from tilec.ir.errors import UnsupportedError
 from tilec.ir.ops import attr
 from tilec.ir.types import TensorType, TileType
 from tilec.passes.allocate import allocate
-from tilec.passes.warp_products import is_tight
+from tilec.passes.warp_products import is_tight, most_results
 
 
 class Ampere:
@@ -64,6 +64,9 @@ class Ampere:
 
     def begin(self, e: Emitter) -> None:
         """At the entry: the sides of rings, and what loops would compute again and again."""
+        if most_results(self.kernel):
+            # Without it ptxas may spill for the sake of more programs at a time.
+            e.builder.directive("minnctapersm", 1)
         if self.plan.total:
             e.smem()
         for ring, tiles in self.tiles.items():

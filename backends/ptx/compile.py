@@ -21,6 +21,7 @@ from tilec.ir.types import TensorType, TileType
 from tilec.passes.allocate import SmemPlan
 from tilec.passes.layouts import assign_layouts
 from tilec.passes.targets import TARGETS
+from tilec.passes.warp_products import are_shared
 
 RULES: Mapping[str, Rule] = {
     **arith.RULES, **maths.RULES, **casts.RULES, **shapes.RULES, **reduce.RULES, **memory.RULES,
@@ -36,7 +37,8 @@ def compile_kernel(kernel: Kernel, target: str = "sm_90a") -> Artifact:
     scalar, or of a tensor its pointer, all extents and all strides; tensor maps follow.
     """
     row, placed = TARGETS[target], assign_layouts(kernel)
-    machine = Hopper(placed, RULES) if row.products == "wgmma" else Ampere(placed, RULES, row.smem)
+    by_warps = row.products == "mma.sync" or are_shared(kernel)
+    machine = Ampere(placed, RULES, row.smem) if by_warps else Hopper(placed, RULES)
     try:
         return emit_kernel(machine, target)
     except LaterTargetError as error:

@@ -187,3 +187,12 @@ def test_random_shapes_majors_and_options(seed: int) -> None:
     grid, meta = (-(-m // bm), -(-n // bn)), {"BM": bm, "BN": bn, "BK": bk}
     target, modes = rng.choice(["sm_89", "sm_120a"]), [("random", seed)]
     agree(gemm, grid, args, target=target, options=options, modes=modes, tolerance=1e-2, **meta)
+
+
+@pytest.mark.parametrize("tile", [(16, 64), (32, 24)], ids=str)
+def test_products_too_small_for_wgmma_go_this_way_on_hopper(tile: tuple[int, int]) -> None:
+    bm, bn = tile
+    made = agree(gemm, (1, 1), operands(bm, bn, 96), target="sm_90a", modes=LAZY, BM=bm, BN=bn, BK=32)
+    assert ".target sm_90a" in made.text and "mma.sync" in made.text and "cp.async.cg" in made.text
+    wide = agree(gemm, (1, 1), operands(64, 32, 64), target="sm_90a", modes=LAZY, BN=32, BK=32)
+    assert "wgmma" in wide.text and "mma.sync" not in wide.text

@@ -187,9 +187,9 @@ def test_warps_that_do_not_divide_the_rows() -> None:
         (gemm(), "cpu", Options()),
         (gemm(), "sm_90a", Options(specialize=False)),
         (gemm(specialize=False), "sm_90a", Options()),
-        (gemm(bm=32), "sm_90a", Options()),
+        (gemm(bm=24), "sm_90a", Options()),
     ],
-    ids=["cpu", "option", "loop", "small"],
+    ids=["cpu", "option", "loop", "odd"],
 )
 def test_one_group(kernel: Kernel, target: str, options: Options) -> None:
     stages = lower(kernel, target, options)
