@@ -15,6 +15,7 @@ from tilec.passes.schedule.model import Answer, Problem, Schedule
 from tilec.passes.schedule.published import OURS
 from tilec.passes.schedule.search import solve
 from tilec.passes.schedule.whatif import with_registers, with_smem
+from tilec.report.roles import plan_renamed, renamed, roles
 
 MOST = 6
 """Plans on one line of the front."""
@@ -137,10 +138,14 @@ def _name(p: Point) -> str:
 
 def _compared(problem: Problem, rlimit: int) -> Iterator[Point]:
     """Simple and published ways that give a plan of this very loop."""
-    for b in baselines(problem, rlimit):
-        if b.answer.schedule is not None and b.copies == 1:
-            kind = "simple" if b.source == OURS else "published"
-            about = f"{b.what} ({b.source})"
-            yield Point(
-                b.name, kind, about, f"the rules of {b.name}", problem, b.problem, b.answer, b.answer.schedule
-            )
+    names = roles(problem)
+    back = {new: old for old, new in names.items()}
+    for b in baselines(renamed(problem, names), rlimit):
+        if b.answer.schedule is None or b.copies != 1:
+            continue
+        plan, within = plan_renamed(b.answer.schedule, back), renamed(b.problem, back)
+        bound = replace(b.answer.bound, names=tuple(back.get(n, n) for n in b.answer.bound.names))
+        answer = replace(b.answer, schedule=plan, bound=bound)
+        kind = "simple" if b.source == OURS else "published"
+        about = f"{b.what} ({b.source})"
+        yield Point(b.name, kind, about, f"the rules of {b.name}", problem, within, answer, plan)
