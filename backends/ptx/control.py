@@ -71,17 +71,62 @@ def _for(e: Emitter, op: Op) -> None:
     typed, kind = compute_type(t.dtype), bits(t.dtype)
     i = e.copy(e.fragment(start).reg, kind)
     held = carry(e, op.args[3:], [body.params[1:]])
+    made = _from_memory(body)
+    words = [_packed(e, f) if p in made else () for f, p in zip(held, body.params[1:], strict=True)]
     e.hold([i])
     e.bind_regs(body.params[0], [i])
     head, end = e.label("loop"), e.label("end")
     e.place(head)
     with e.scope(), e.order.loop(body):
         _leave_if_done(e, typed, i, stop, step, end)
-        leave(e, held, e.run_block(body))
+        _unpack(e, words, held)
+        _leave_packed(e, held, words, e.run_block(body))
         e.emit(f"add.{typed}", i, i, e.fragment(step).reg)
     e.emit("bra.uni", head)
     e.place(end)
+    _unpack(e, words, held)
     rebind(e, held, op.results)
+
+
+def _from_memory(body: Block) -> set[Value]:
+    """The parameters of a loop's body that are a tile read from memory some iterations ago.
+
+    ptxas packs 16-bit numbers that are computed, but holds those that are loaded one to a register.
+    """
+    following = dict(zip(body.params[1:], body.yielded, strict=True))
+    found = {op.result for op in body.ops if op.name in ("load", "gather")}
+    while True:
+        more = {p for p, value in following.items() if value in found} - found
+        if not more:
+            return found
+        found |= more
+
+
+def _packed(e: Emitter, fragment: Fragment) -> tuple[Reg, ...]:
+    """The 16-bit elements of a tile two to a register; () for others, which stay as they are."""
+    regs = fragment.regs
+    if not fragment.shape or fragment.dtype.bits != 16 or not fragment.dtype.is_float or len(regs) % 2:
+        return ()
+    return tuple(e.make("b32", "mov.b32", regs[n : n + 2]) for n in range(0, len(regs), 2))
+
+
+def _unpack(e: Emitter, words: Sequence[Sequence[Reg]], held: Sequence[Fragment]) -> None:
+    for packed, fragment in zip(words, held, strict=True):
+        for n, word in enumerate(packed):
+            e.emit("mov.b32", fragment.regs[2 * n : 2 * n + 2], word)
+
+
+def _leave_packed(
+    e: Emitter, held: Sequence[Fragment], words: Sequence[Sequence[Reg]], yielded: Sequence[Value]
+) -> None:
+    """`leave`, where some carried tiles are packed."""
+    wanted: list[Move] = []
+    for to, home, value in zip(held, words, yielded, strict=True):
+        found = e.fragment(value)
+        pairs = zip(home, _packed(e, found), strict=True) if home else zip(to.regs, found.regs, strict=True)
+        kind = "b32" if home else register_type(to.dtype)
+        wanted += [(t, s, kind) for t, s in pairs]
+    moves(e, wanted)
 
 
 def _leave_if_done(e: Emitter, typed: str, i: Reg, stop: Value, step: Value, end: Sym) -> None:

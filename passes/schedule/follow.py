@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 
 from tilec.ir.core import Block, Kernel, Op, frozen
+from tilec.passes.rewrite import where
 from tilec.passes.schedule.modulo import LoopPlan, Segment, Turns, pipeline_loop
 from tilec.passes.schedule.plan import Program
 
@@ -68,11 +69,13 @@ def follow(block: Block, in_flight: int) -> tuple[Block, tuple[str, ...]]:
 def _followed(block: Block, in_flight: int, notes: list[str]) -> Block:
     ops: list[Op] = []
     for op in block.ops:
+        if op.name == "while" and any(PLACE in o.attrs for o in op.blocks[1].ops):
+            notes.append(f"{where(op)}: the trips of a while loop are not known ahead")
         if op.blocks and not _is_marked(op):
             blocks = tuple(_followed(b, in_flight, notes) for b in op.blocks)
             ops.append(_bare(op).with_(blocks=blocks))
         else:
-            ops += _pipelined(op, in_flight, notes) if op.blocks else [op]
+            ops += _pipelined(op, in_flight, notes) if op.blocks else [_bare(op)]
     return Block(block.params, tuple(ops))
 
 
