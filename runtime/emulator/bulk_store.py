@@ -69,7 +69,12 @@ def tensor_store(inst: Instruction, program: Program) -> Run:
     operation = _operation(inst)
 
     def run(s: Strand) -> None:
+        issued: set[tuple[int, ...]] = set()
         for thread, place, tensor, *at in each(s, s.threads, source(s), where(s), *(c(s) for c in coords)):
+            same = (thread >> 5, place, tensor, *at)
+            if not operation and same in issued:
+                continue  # Another lane of the warp has issued it: CUTLASS lets all lanes do so.
+            issued.add(same)
             m = tensormap.read_map(s, tensor, inst)
             if m.padded:
                 raise fault("D404", f"stores to tensors of {m.name} are not emulated", inst)

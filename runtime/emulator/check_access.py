@@ -88,9 +88,8 @@ class AccessChecker(RaceChecker):
         if found is not None:
             size = 1 << memory.shadow.shift
             warp = self.clocks.name(FIRST + int(rows[np.flatnonzero(place == found.granule)[0]]))
-            self.report(
-                found.code, check_lanes.text_of(found, warp, found.granule * size, size), inst, found.before
-            )
+            text = check_lanes.text_of(found, warp, found.granule * size, size)
+            self.report(found.rule.code, text, inst, found.before)
         if writes:
             record.note_write(place, rows, actor.lanes, time)
         else:

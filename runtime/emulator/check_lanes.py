@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from tilec.ir.ptx.module import Instruction
+from tilec.runtime.emulator import race
 from tilec.runtime.emulator.clocks import Clocks
 from tilec.runtime.emulator.numbers import Array
 from tilec.runtime.emulator.report import where
 from tilec.runtime.emulator.shadow import Place
 
 _EVERY = np.int64(0xFFFFFFFF)
-_EDGE = "no bar.warp.sync orders the two"
 
 
 def bits_of(threads: Array, each: int, every: bool) -> Array:
@@ -29,15 +29,18 @@ def bits_of(threads: Array, each: int, every: bool) -> Array:
 
 @dataclass(frozen=True)
 class Finding:
-    """Lanes that race: the code, the granule, the lanes of the two accesses as bits, and the instruction of
-    the earlier one, which ``wrote`` or read."""
+    """Lanes that race: the granule, the lanes of the two accesses as bits, which of them ``wrote`` (the
+    earlier, the later), and the instruction of the earlier one."""
 
-    code: str
     granule: int
     lanes: int
     others: int
-    wrote: bool
+    wrote: tuple[bool, bool]
     before: Instruction
+
+    @property
+    def rule(self) -> race.Race:
+        return race.LANES[self.wrote[1]]
 
 
 class LaneRecord:
@@ -83,9 +86,7 @@ class LaneRecord:
                 at = int(np.flatnonzero(real)[0])
                 granule, lane = int(place[at]), int(mine[at])
                 others, before = int(held[granule]), clocks.timeline.site(int(times[granule]))
-                return Finding(
-                    "E4" if writes else "E3", granule, lane, others & ~lane or others, wrote, before
-                )
+                return Finding(granule, lane, others & ~lane or others, (wrote, writes), before)
         return None
 
     def note_write(self, place: Array, rows: Array, lanes: Array, time: int) -> None:
@@ -106,10 +107,10 @@ class LaneRecord:
 
 def text_of(found: Finding, warp: str, start: int, size: int) -> str:
     """The message of a report."""
-    verb, before = "reads" if found.code == "E3" else "writes", "wrote" if found.wrote else "read"
+    before, verb = ("wrote" if found.wrote[0] else "read"), ("writes" if found.wrote[1] else "reads")
     return (
         f"{_name(found.lanes)} of {warp} {verb} shared memory at {start:#x}..{start + size - 1:#x}, which "
-        f"{_name(found.others)} {before} at {where(found.before)}; {_EDGE}"
+        f"{_name(found.others)} {before} at {where(found.before)}; {found.rule.edge}"
     )
 
 

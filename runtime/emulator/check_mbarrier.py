@@ -88,9 +88,10 @@ class BarrierWatch(Watch):
 
     def use(self, row: int, inst: Instruction) -> None:
         """E12 and W14: a use must be ordered after the initialisation; after fence.mbarrier_init
-        that is so even if the arrival at the barrier between was relaxed."""
+        that is so even if the arrival at the barrier between was relaxed. Where other CTAs lack
+        only this fence, W14 says so."""
         checker = self.checker
-        part = CAUSE if self.fenced else ORDER
+        part = CAUSE if self.fenced or row // checker.per_cta != self.cta.slot else ORDER
         if row != self.row and checker.clocks.known[row, part, FIRST + self.row] < self.time:
             text = (
                 f"{checker.clocks.name(FIRST + row)} uses {self.name} and nothing orders this after "
@@ -119,7 +120,8 @@ class BarrierWatch(Watch):
         self.clock = join(self.clock, release.vector)
         self.history.remote |= release.row // self.checker.per_cta != self.cta.slot
         self.history.arrived[release.row] = self.history.arrived.get(release.row, 0) + count
-        self.checker.remote(release.row, self.cta, self.column, release.time, inst)
+        column = FIRST + release.row if release.program else self.column
+        self.checker.remote(release.row, self.cta, column, release.time, inst)
 
     def _check_primary(self, row: int, inst: Instruction) -> None:
         """E10: the phase before must have been seen to end, by a wait that is ordered before."""

@@ -99,7 +99,7 @@ def run_ptx(
     if cooperative and fits:
         machine = run(True)
     else:
-        machine = _in_turn_or_together(run, memory) if fits else run(False)
+        machine = _in_turn_or_together(run, memory) if fits and not limit else run(False)
     return Outcome(tuple(machine.reports), machine.now, machine.observer.counts(), "".join(machine.printed))
 
 
@@ -110,7 +110,7 @@ def _in_turn_or_together(run: Callable[[bool], Machine], memory: GlobalMemory) -
     try:
         return run(False)
     except Deadlock as error:
-        if error.code != "D416":
+        if not error.spins:
             raise
     memory.data[:] = before
     return run(True)

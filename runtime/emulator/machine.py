@@ -125,7 +125,9 @@ class Machine:
         lines += self.observer.stuck(strands)
         lines += [f"  reported before: {r}" for r in self.reports]
         first = self.program.code[strands[0].pc].inst if strands else None
-        return Deadlock(code, "\n".join(lines), loc=first.loc if first and first.loc.line else None)
+        found = Deadlock(code, "\n".join(lines), loc=first.loc if first and first.loc.line else None)
+        found.spins = any(s.wait is None for s in strands)
+        return found
 
     def fill_specials(self, cta: Cta) -> None:
         """Set the special registers that the program reads."""

@@ -66,6 +66,11 @@ _UNFENCED_WRITE = Race("W2", "no proxy fence stands between")
 _RELAXED = Race("W13", "only a relaxed arrival orders the two")
 
 
+# By whether the later lane of a warp writes.
+_LANES = "no bar.warp.sync orders the two"
+LANES = {False: Race("E3", _LANES), True: Race("E4", _LANES)}
+
+
 def rule_of(memory: str, earlier: Access, later: Access, kind: str) -> Race:
     """The rule that two accesses break. ``kind``: they are a "race", or ordered but lack a fence between
     the proxies ("proxy"), or only a "relaxed" arrival orders them."""

@@ -35,9 +35,11 @@ class EmulatorError(TilecError):
 
 
 class Deadlock(DeadlockError):
-    """No thread can go on. ``reports`` are the findings before that, and what explains it."""
+    """No thread can go on. ``reports`` are the findings before that, and what explains it; ``spins``:
+    threads run, but get nowhere."""
 
     reports: tuple[Report, ...] = ()
+    spins: bool = False
 
 
 def where(inst: Instruction) -> str:

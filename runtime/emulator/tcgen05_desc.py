@@ -60,7 +60,7 @@ def decode_shared(bits: int, inst: Instruction) -> Shared:
         raise fault("D415", f"descriptor {bits:#x} has no swizzle mode {mode}", inst)
     if bits >> 46 & 7 != 1:
         raise fault("D415", f"descriptor {bits:#x} is not of sm_100: bits 46 to 48 are not 0b001", inst)
-    if bits >> 49 & 15:
+    if bits >> 52 & 1 or (bits >> 49 & 7 and mode):  # without swizzle there is no pattern to be off
         raise fault("D404", "a descriptor with base offset or absolute stride is not emulated", inst)
     start, lbo, sbo = ((bits >> at & 0x3FFF) << 4 for at in (0, 16, 32))
     return Shared(start, lbo, sbo, _SWIZZLE[mode])

@@ -150,7 +150,7 @@ def check(m: TensorMap, inst: Instruction) -> None:
     rules = (
         (m.address % align == 0, f"its base address {m.address:#x} is not a multiple of {align}"),
         (
-            all(s % align == 0 and s for s in m.strides),
+            all(s % align == 0 for s in m.strides),
             f"strides {m.strides} are no multiples of {align}",
         ),
         (all(1 <= b <= 256 for b in m.box), f"its box {m.box} has a side outside 1 to 256"),

@@ -212,7 +212,7 @@ def _operand(
     span = 16 << d.swizzle
     if d.swizzle and d.start % (8 * span) >= span:
         text = f"a descriptor starts at {d.start:#x}, inside of a swizzle pattern of {8 * span} bytes"
-        cta.report("E17", f"{text}, without a base offset", inst)
+        cta.report("W29", f"{text}, without a base offset", inst)
     if int(units[-1]) * 16 >= cta.shared.size:
         raise fault("D410", f"a wgmma operand reaches {int(address.max()):#x}, outside shared memory", inst)
     return address, units, d.swizzle
