@@ -77,6 +77,9 @@ def test_a_claim_names_the_limits_that_it_holds_under() -> None:
         for plan in others:
             assert "no plan has fewer" not in plan["headline"]
             assert "under" in plan["headline"] or plan["name"] == "list scheduler"
+            proven = plan["answer"]["status"] == "optimal"
+            assert ("the least under" in plan["headline"]) == (proven and plan["name"] != "list scheduler")
+            assert plan["kind"] != "front" or plan["about"].startswith("least with") == proven
 
 
 def test_bars_are_the_reservations_of_the_problem() -> None:

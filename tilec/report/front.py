@@ -1,7 +1,7 @@
 """Plans beside the chosen one: what fewer groups, less memory and fewer registers cost, and what others do.
 
 Each point is solved. From each number of groups on, one limit at a time is put just below what
-the last plan took, until there is no plan: so every plan found is the fastest for its limit.
+the last plan took, until there is no plan: so a plan whose answer is optimal is the fastest for its limit.
 Limits are not lowered together, so the front is that of each resource by itself.
 """
 
@@ -81,7 +81,7 @@ def points(problem: Problem, answer: Answer, rlimit: int) -> list[Point]:
     chosen = Point("chosen", "chosen", "the plan of this report", "", problem, problem, answer, plan)
     found = [Point("", "front", "", *f) for f in _found(problem, plan, rlimit)]
     front = sorted((p for p in found if not _beaten(p, [chosen, *found])), key=_key)
-    named = [replace(p, name=_name(p), about=f"least with {p.under}") for p in _once(front, {_key(chosen)})]
+    named = [replace(p, name=_name(p), about=_about(p)) for p in _once(front, {_key(chosen)})]
     return [chosen, *named, *_compared(problem, rlimit)]
 
 
@@ -134,6 +134,12 @@ def _once(found: list[Point], seen: set[tuple[int, ...]]) -> Iterator[Point]:
 def _name(p: Point) -> str:
     ii, bytes_, regs, count = _key(p)
     return f"{ii} cycles, {bytes_ // 1024} KiB, {regs} registers, {count} groups"
+
+
+def _about(p: Point) -> str:
+    """How far the plan is proven to be the fastest under its limits."""
+    proven = p.answer.status == "optimal"
+    return f"{'least' if proven else 'best that was found, not proven least,'} with {p.under}"
 
 
 def _compared(problem: Problem, rlimit: int) -> Iterator[Point]:

@@ -33,7 +33,7 @@ section("front", "Other plans", (box) => {
     .on("keydown", (e, p) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); choose(plans.indexOf(p)); } });
   dots.append("title").text((p) => `${p.name}: ${p.headline}`);
   dots.filter((p) => p.kind === "chosen").raise();
-  box.append("p").attr("class", "soft").text("Blue: the plan of this report. Green: plans that are the fastest for one limit. Grey: simple ways. Red: published plans. "
+  box.append("p").attr("class", "soft").text("Blue: the plan of this report. Green: the fastest found for one limit; the table says which are proven. Grey: simple ways. Red: published plans. "
     + "Limits are lowered one at a time, so a better plan for two limits at once may exist. Click a point, or a button below, to load its plan.");
   const lines = table(box, "Plans", ["plan", "interval", "bytes", "registers", "groups", "slack", "status", "what"],
     plans.map((p) => ["", cycles(p.ii), cycles(p.smem), p.registers, p.groups, p.slack, proven(p), p.about]), [1, 2, 3, 4, 5]);
