@@ -9,7 +9,8 @@ from tilec.backends.cpu import dot, loops
 from tilec.backends.cpu.lanes import I32, I64, Lanes, register
 from tilec.backends.cpu.memory import to_index
 from tilec.backends.cpu.rules import RULES, emits
-from tilec.backends.cpu.tiles import POINTWISE, Code, tile_type
+from tilec.backends.cpu.shapes import tile_type
+from tilec.backends.cpu.tiles import POINTWISE, Code
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Block, Op, Value, free_values
 from tilec.ir.errors import UnsupportedError

@@ -10,7 +10,8 @@ from tilec.backends.cpu.lanes import Lanes
 from tilec.backends.cpu.loops import Index
 from tilec.backends.cpu.memory import to_index
 from tilec.backends.cpu.rules import RULES
-from tilec.backends.cpu.tiles import POINTWISE, Code, Lazy, is_cosmetic, tile_type
+from tilec.backends.cpu.shapes import is_cosmetic, tile_type
+from tilec.backends.cpu.tiles import POINTWISE, Code, Lazy
 from tilec.backends.cpu.views import View, box
 from tilec.ir.core import Op, Value
 

@@ -20,7 +20,8 @@ from tilec.backends.cpu.loops import Index
 from tilec.backends.cpu.microkernel import VECTORS, Form, Left, Right, Sums, multiply
 from tilec.backends.cpu.panels import in_place, left_in, left_room, new_left, new_right, pack_left, pack_right
 from tilec.backends.cpu.rules import emits
-from tilec.backends.cpu.tiles import Code, Lazy, tile_type
+from tilec.backends.cpu.shapes import tile_type
+from tilec.backends.cpu.tiles import Code, Lazy
 from tilec.backends.cpu.views import At, Coord
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Op, Value, walk

@@ -12,7 +12,8 @@ from tilec.backends.cpu.access import from_memory, load, masked_store, store, to
 from tilec.backends.cpu.arith import apply
 from tilec.backends.cpu.lanes import I32, I64, Lanes, element_constant, storage
 from tilec.backends.cpu.rules import emits
-from tilec.backends.cpu.tiles import CHEAP, Code, tile_type
+from tilec.backends.cpu.shapes import tile_type
+from tilec.backends.cpu.tiles import CHEAP, Code
 from tilec.backends.cpu.views import At, Box, Coord, Tensor, View, box, corner, covered, place, read
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Op, Value

@@ -13,7 +13,8 @@ from tilec.backends.cpu.floats import convert
 from tilec.backends.cpu.lanes import F32, I16, I32, I64, PTR, VOID, Lanes, declare, element_constant, register
 from tilec.backends.cpu.loops import Index
 from tilec.backends.cpu.microkernel import Form, Left, Right, panel_widths
-from tilec.backends.cpu.tiles import Code, Lazy, tile_type
+from tilec.backends.cpu.shapes import tile_type
+from tilec.backends.cpu.tiles import Code, Lazy
 from tilec.backends.cpu.views import Coord, View, corner
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Value

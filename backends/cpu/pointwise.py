@@ -8,7 +8,8 @@ from tilec.backends.cpu import loops
 from tilec.backends.cpu.arith import ELEMENTWISE, apply
 from tilec.backends.cpu.floats import convert
 from tilec.backends.cpu.lanes import I32, Lanes, element_constant, register
-from tilec.backends.cpu.tiles import POINTWISE, Code, Pointwise, tile_type
+from tilec.backends.cpu.shapes import tile_type
+from tilec.backends.cpu.tiles import POINTWISE, Code, Pointwise
 from tilec.backends.cpu.views import At, Coord
 from tilec.ir.core import Op
 

@@ -10,7 +10,8 @@ from tilec.backends.cpu.arith import apply
 from tilec.backends.cpu.floats import narrow, widen
 from tilec.backends.cpu.lanes import I32, Lanes, element_constant, is_small, register
 from tilec.backends.cpu.rules import emits
-from tilec.backends.cpu.tiles import Code, tile_type
+from tilec.backends.cpu.shapes import tile_type
+from tilec.backends.cpu.tiles import Code
 from tilec.backends.cpu.views import At, Coord
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Op, Value

@@ -16,6 +16,7 @@ from tilec.backends.cpu import loops, views
 from tilec.backends.cpu.access import from_memory, load, store, to_memory
 from tilec.backends.cpu.lanes import I8, Lanes, storage
 from tilec.backends.cpu.loops import Index, Values
+from tilec.backends.cpu.shapes import is_cosmetic, pitches, tile_type
 from tilec.backends.cpu.target import CpuTarget
 from tilec.backends.cpu.views import At, Coord, View
 from tilec.backends.cpu.workspace import Buffer, Workspace
@@ -397,24 +398,3 @@ class Code:
                 return 1
             return POINTWISE[found.op.name].cost + sum(self.cost(a) for a in found.op.args)
         return 1 if isinstance(found, Buffer | View) else 0
-
-
-def tile_type(value: Value) -> TileType:
-    """The type of a tile value."""
-    assert isinstance(value.type, TileType)
-    return value.type
-
-
-def is_cosmetic(op: Op) -> bool:
-    """Whether a reshape only adds or drops extents of 1."""
-    before, after = (tuple(n for n in tile_type(v).shape if n != 1) for v in (op.args[0], op.result))
-    return before == after
-
-
-def pitches(shape: tuple[int, ...]) -> list[int]:
-    """Row-major strides in elements."""
-    out, pitch = [], 1
-    for n in reversed(shape):
-        out.append(pitch)
-        pitch *= n
-    return out[::-1]

@@ -53,13 +53,13 @@ def _normal(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng([seed, *shape]).standard_normal(shape, np.float32)
 
 
-def _tiles(m: int, n: int, k: int) -> dict[str, int]:
+def _tiles(m: int, n: int, k: int) -> dict[str, Any]:
     """Tile sizes that a user would choose: all operands in the second cache, whole blocks of 12 rows."""
     rows = min(516, -(-m // 24) * 12) if m > 64 else m
     return {"BM": rows, "BN": min(256, n), "BK": min(128, k)}
 
 
-def _grid(m: int, n: int, meta: Mapping[str, int]) -> tuple[int, int]:
+def _grid(m: int, n: int, meta: Mapping[str, Any]) -> tuple[int, int]:
     return -(-m // meta["BM"]), -(-n // meta["BN"])
 
 
