@@ -14,9 +14,21 @@ from tilec.cli_parts import define_option, format_option, signature_option, targ
 if TYPE_CHECKING:
     from tilec.passes.schedule.model import Answer, Problem
 
+
+def names_begun(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """Names of the gallery, for shells that complete them."""
+    from tilec.passes.schedule.loops import gallery
+
+    return [name for name in ("list", *gallery) if name.startswith(begun)]
+
+
+gallery_option = click.option(
+    "--gallery", metavar="NAME", shell_complete=names_begun,
+    help="A built-in loop instead; 'list' prints their names.",
+)  # fmt: skip
 OPTIONS = (
     click.argument("spec", metavar="PROBLEM.json|FILE:KERNEL", required=False),
-    click.option("--gallery", metavar="NAME", help="A built-in loop instead; 'list' prints their names."),
+    gallery_option,
     signature_option,
     define_option,
     target_option,

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from tilec.cli_loops import read, write
+from tilec.cli_loops import gallery_option, read, write
 from tilec.cli_parts import (
     CHECK_FAILED,
     define_option,
@@ -76,7 +76,7 @@ class Reports:
     epilog='Example: tilec report examples/gemm.py:gemm --signature "f16[2],f16[2],f16[2]" -o gemm.html'
 )
 @click.argument("spec", metavar="FILE:KERNEL|PROBLEM.json", required=False)
-@click.option("--gallery", metavar="NAME", help="A built-in loop instead; 'list' prints their names.")
+@gallery_option
 @signature_option
 @define_option
 @target_option

@@ -113,10 +113,16 @@ def test_completion(shell: str) -> None:
 def test_verbs_are_completed() -> None:
     from click.shell_completion import BashComplete
 
+    from tilec.passes.schedule.loops import gallery
+
     found = {
         item.value for item in BashComplete(main, {}, "tilec", "_TILEC_COMPLETE").get_completions([], "ex")
     }
     assert found == {"explain", "explain-error"}
+    loops = BashComplete(main, {}, "tilec", "_TILEC_COMPLETE").get_completions(
+        ["report", "--gallery"], "fa3-d"
+    )
+    assert [item.value for item in loops] == [n for n in gallery if n.startswith("fa3-d")]
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
