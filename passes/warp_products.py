@@ -93,9 +93,12 @@ def needs_whole_rows(kernel: Kernel) -> bool:
 
 
 def warp_grid(size: Sizes, warps: int, whole: bool) -> tuple[int, int]:
-    """(rows, columns) of warps: most of them busy, then the fewest loads of operands, then rows first."""
+    """(rows, columns) of warps: most of them busy, then the fewest loads of operands, then rows first.
+
+    ``whole``: a warp should hold whole rows, if that leaves none without rows of its own.
+    """
     down = _powers(size.m // ROWS, warps)
-    across = [1] if whole or size.n % PAIR else list(_powers(size.n // PAIR, warps))
+    across = [1] if (whole and warps in down) or size.n % PAIR else _powers(size.n // PAIR, warps)
     grids = [(d, c) for d in down for c in across if d * c <= warps]
     return max(grids, key=lambda g: (g[0] * g[1], -(size.m // g[0] + size.n // g[1]), g[0]))
 

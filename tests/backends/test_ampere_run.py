@@ -145,7 +145,11 @@ def test_fused_epilogue() -> None:
 @pytest.mark.parametrize(
     "row",
     several(
-        *[(c, *t) for c in (True, False) for t in ((64, 64, 32), (64, 64, 64), (64, 128, 128), (128, 64, 32))]
+        *[
+            (c, *t)
+            for c in (True, False)
+            for t in ((64, 16, 64), (64, 64, 32), (64, 64, 64), (64, 128, 128), (128, 64, 32))
+        ]
     ),
     ids=str,
 )
