@@ -51,9 +51,13 @@ class Listing:
                 yield at, i
 
     def product_loop(self) -> tuple[Code, ...]:
-        """The shortest loop that multiplies on the tensor cores; empty if there is none."""
+        """The longest loop without an exit that multiplies on the tensor cores; empty if there is none.
+
+        Waits that stand behind the code, after an exit, jump far back: they are no loops around it.
+        """
         found = [self.code[a : b + 1] for a, b in self.loops()]
-        return min((f for f in found if any(c.opcode in MMA for c in f)), key=len, default=())
+        whole = [f for f in found if all(c.opcode != "EXIT" for c in f) and any(c.opcode in MMA for c in f)]
+        return max(whole, key=len, default=())
 
 
 def parse(text: str) -> Listing:

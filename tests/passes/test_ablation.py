@@ -25,7 +25,7 @@ def test_the_page(script: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_three_slots_and_two_products_are_enough(script: dict[str, Any]) -> None:
-    """Published: the best of D = 2 to 3 and P = 1 to 2. One slot fewer, or as many products as slots, is slower."""
+    """Published: the best of D = 2 to 3 and P = 1 to 2. A slot fewer, or a product more, is slower."""
     tile = (128, 256)
     kernels = {d: script["scheduled"](tile, {"num_warps": 8, "stages": d}) for d in (2, 3)}
 

@@ -1,5 +1,8 @@
 """The same kernels for Triton, as its users write them: pointers, masks, software pipelining by count.
 
+Strides of 1 are constants, as Triton's launcher makes them; pointers and other numbers are
+multiples of 16. Of a product's B either the columns or the rows are contiguous.
+
 Imported only where Triton is installed.
 """
 
@@ -95,13 +98,21 @@ def _types(pointers: str, kind: str, numbers: str, **other: str) -> dict[str, st
     return {**dict.fromkeys(pointers.split(), kind), **dict.fromkeys(numbers.split(), "i32"), **other}
 
 
-_GEMM, _WARPS = "M N K am bk bn cm", {"num_warps": 8, "num_stages": 3}
+_WARPS = {"num_warps": 8, "num_stages": 3}
 _HEADS = _types("Q K V O", "*fp16", "head row queries keys")
 _TILE = {"D": 128, "BM": 128, "BN": 128}
 CASES: Mapping[str, Case] = {
-    "gemm fp16": Case(gemm, _types("A B C", "*fp16", _GEMM), {"BM": 128, "BN": 256, "BK": 64}, _WARPS),
+    "gemm fp16": Case(
+        gemm,
+        _types("A B C", "*fp16", "M N K am bk cm"),
+        {"bn": 1, "BM": 128, "BN": 256, "BK": 64},
+        _WARPS,
+    ),
     "gemm fp8": Case(
-        gemm, _types("A B", "*fp8e4nv", _GEMM, C="*fp16"), {"BM": 128, "BN": 256, "BK": 128}, _WARPS
+        gemm,
+        _types("A B", "*fp8e4nv", "M N K am bn cm", C="*fp16"),
+        {"bk": 1, "BM": 128, "BN": 256, "BK": 128},
+        _WARPS,
     ),
     "attention": Case(attention, _HEADS, {"causal": False, **_TILE}, {"num_warps": 8, "num_stages": 2}),
     "attention causal": Case(attention, _HEADS, {"causal": True, **_TILE}, {"num_warps": 8, "num_stages": 2}),
