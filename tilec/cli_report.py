@@ -86,6 +86,7 @@ class Reports:
 @click.option("--programs", type=click.IntRange(1), help="Programs of the launch, to predict a time.")
 @click.option("--measured", type=click.FloatRange(0), metavar="SECONDS", help="A time that was measured.")
 @click.option("--svg", type=_file, help="Write the Gantt chart as SVG.")
+@click.option("--png", type=_file, help="Write the Gantt chart as PNG (needs tilec[png]).")
 @click.option("--trace", type=_file, help="Write the plan for ui.perfetto.dev.")
 @click.option("--beside", type=_file, help="With --trace: a trace of `tilec emulate` to lie beside the plan.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of a report and stop.")
@@ -129,18 +130,30 @@ def _ask(options: dict[str, Any]) -> Any:
 def _export(made: dict[str, Any], options: dict[str, Any]) -> None:
     """The chart and the trace of the first loop's chosen plan."""
     plans = [loop["plans"][0] for loop in made["loops"] if loop["plans"]]
-    if not plans and (options["svg"] or options["trace"]):
+    if not plans and (options["svg"] or options["png"] or options["trace"]):
         raise click.UsageError("no loop has a plan to draw")
     if options["svg"]:
         from tilec.report.svg import gantt
 
         write(options["svg"], gantt(plans[0]).rstrip("\n"))
+    if options["png"]:
+        from tilec.report.png import png
+        from tilec.report.svg import gantt
+
+        _write_bytes(options["png"], png(gantt(plans[0])))
     if options["trace"]:
         from tilec.report.trace import trace
 
         run = read(options["beside"]) if options["beside"] else ""
         warps = [count for _, count, _ in made["emitted"]]
         write(options["trace"], trace(plans[0], plans[0]["stages"] + 3, warps, run))
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise click.ClickException(f"cannot write to {path}: {error.strerror}") from None
 
 
 def _judged(made: dict[str, Any]) -> None:

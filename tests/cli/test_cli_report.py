@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import click
@@ -31,6 +33,20 @@ def test_a_page_of_a_kernel_with_its_other_forms() -> None:
     assert Path("g.html").read_text().startswith("<!doctype html>")
     assert Path("g.svg").read_text().startswith("<svg")
     assert json.loads(Path("t.json").read_text())["traceEvents"]
+
+
+def test_a_chart_as_png(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("resvg_py", reason="resvg-py is not installed")
+    assert (
+        run("report", "--gallery", "toy", "-o", "t.html", "--svg", "t.svg", "--png", "t.png").exit_code == 0
+    )
+    data = Path("t.png").read_bytes()
+    width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
+    size = re.findall(r'viewBox="0 0 (\d+) (\d+)"', Path("t.svg").read_text())[0]
+    assert data.startswith(b"\x89PNG") and (width, height) == (2 * int(size[0]), 2 * int(size[1]))
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    done = run("report", "--gallery", "toy", "-o", "t.html", "--png", "t.png")
+    assert done.exit_code == 1 and "U320" in done.output and "tilec[png]" in done.output
 
 
 def test_the_page_is_named_after_the_kernel_and_the_same_again() -> None:
