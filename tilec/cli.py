@@ -14,6 +14,7 @@ import click
 from tilec.cli_bench import bench
 from tilec.cli_bench_compile import bench_compile
 from tilec.cli_check import check
+from tilec.cli_diff import completion, diff
 from tilec.cli_emulate import emulate
 from tilec.cli_parts import (
     CHECK_FAILED,
@@ -26,7 +27,7 @@ from tilec.cli_parts import (
     spinner,
     target_option,
 )
-from tilec.cli_report import completion, diff, report
+from tilec.cli_report import report
 from tilec.cli_schedule import explain, schedule, verify
 from tilec.explain_error import explain_error
 from tilec.ir.errors import InfeasibleError, SolverUnknownError, TilecError
@@ -90,9 +91,7 @@ def compile(
         click.echo(line)
 
 
-@main.command(
-    epilog='Example: tilec ir examples/softmax.py:softmax --signature "f32[2],f32[2]" --stage ptx'
-)
+@main.command(epilog='Example: tilec ir examples/softmax.py:softmax --signature "f32[2],f32[2]" --stage ptx')
 @click.argument("spec", metavar="FILE:KERNEL")
 @click.option("--stage", default="tile", show_default=True, help="tile, aref, scheduled, ptx, sass or llvm.")
 @click.option("--target", help="Default: cpu for the stage llvm, else sm_90a.")
