@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from tilec.cli import main
 from tilec.load import load_kernel
-from tilec.passes.schedule import joint
 from tilec.passes import lower
+from tilec.passes.schedule import joint
 
 ROOT = Path(__file__).parents[1]
 GEMM, ATTENTION = (ROOT / "examples" / f"{name}.py" for name in ("gemm", "attention"))

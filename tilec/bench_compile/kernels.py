@@ -1,5 +1,8 @@
 """The kernels whose compilation is timed, and how each is specialised. `triton_kernels` has the same."""
 
+# Annotations of a kernel are those of its language, which mypy cannot read.
+# mypy: ignore-errors
+
 from __future__ import annotations
 
 from collections.abc import Mapping
