@@ -39,9 +39,9 @@ MMA: tuple[Form, ...] = (
       "sm_120f", (8, 7), aligned=True),
     F("mma.sync.aligned.m16n8k64.row.col.(kind::mxf4.block_scale(.scale_vec::2X)?.f32.e2m1.e2m1.f32.ue8m0"
       "|kind::mxf4nvf4.block_scale.(scale_vec::2X.f32.e2m1.e2m1.f32.ue8m0|scale_vec::4X.f32.e2m1.e2m1.f32"
-      ".(ue8m0|ue4m3)))", "V v v V s V s V", "tensor", "sm_120f", (8, 7), aligned=True),
+      ".(ue8m0|ue4m3)))", "V v v V v V v V", "tensor", "sm_120f", (8, 7), aligned=True),
     F(f"mma.sync.aligned.m16n8k32.row.col.kind::mxf8f6f4.block_scale(.scale_vec::1X)?.f32.{_86}.{_86}.f32.ue8m0",
-      "V v v V s V s V", "tensor", "sm_120f", (8, 7), aligned=True),
+      "V v v V v V v V", "tensor", "sm_120f", (8, 7), aligned=True),
 )  # fmt: skip
 
 

@@ -172,8 +172,8 @@ def _transactions(inst: Instruction, program: Program) -> Run:
 
 def _wait(inst: Instruction, program: Program) -> Run:
     """test_wait and try_wait. The token of arrive is the phase number; a parity names the
-    phase by its lowest bit. try_wait stands still until the phase is over; in RANDOM it now
-    and then returns false, as the device may after its time limit."""
+    phase by its lowest bit. try_wait stands still until the phase is over; it returns false, as the
+    device does after its time limit, where nothing else can go on, and in RANDOM now and then."""
     parts = mods(inst)
     blocks, parity = parts[0] == "try_wait", "parity" in parts
     put, where = (
@@ -236,7 +236,7 @@ def _suspended(
     def text() -> str:
         return f"waits for {name} of the mbarrier at {place:#x} ({barrier})"
 
-    return Wait(ready, text, retry=False, passed=done, on=barrier)
+    return Wait(ready, text, retry=False, passed=done, on=barrier, timed=True)
 
 
 def _pending_count(inst: Instruction, program: Program) -> Run:

@@ -32,7 +32,10 @@ class _Factors:
         items = selector.items if isinstance(selector, Vec) else ()
         if len(items) != 2:
             raise fault("D405", "a selector is {byte, thread}", inst)
-        self.data = getter(program, data, "b32", inst)
+        held = data.items if isinstance(data, Vec) else (data,)
+        if len(held) != 1:
+            raise fault("D405", "the factors of a lane are one register", inst)
+        self.data = getter(program, held[0], "b32", inst)
         self.byte, self.thread = (getter(program, i, "u16", inst) for i in items)
         self.of_a, self.count, self.type, self.inst = of_a, count, type, inst
 

@@ -34,6 +34,7 @@ class Scheduler:
         self.random = machine.mode == "random"
         machine.last_effect = machine.now
         self.stall = Stall(machine)
+        self.expired = -1
         budget = _SHORT if machine.together else _BUDGET
         self.budget = min(budget, machine.limit + 1) if machine.limit else budget
 
@@ -65,12 +66,25 @@ class Scheduler:
             self.machine.last_effect = self.machine.now
             return None
         if not ready:
+            if self._expire(strands):
+                return None
             raise self.machine.deadlock(strands, "no thread can go on:")
         if self.stall.found(ready):
             raise self.machine.deadlock(strands, "all that can run repeat themselves:", "D416")
         for s in ready:
             s.spun = False
         return None
+
+    def _expire(self, strands: list[Strand]) -> bool:
+        """End the waits that have a time limit, unless they have been ended since the last effect."""
+        timed = [s for s in strands if s.wait is not None and s.wait.timed]
+        if not timed or self.expired == self.machine.last_effect:
+            return False
+        self.expired = self.machine.last_effect
+        for s in timed:
+            s.wait = None
+            s.pc += 1
+        return True
 
     def _pick(self, ready: list[Strand]) -> Strand:
         if not self.random:

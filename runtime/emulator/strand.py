@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Wait:
     """Why a strand stands still. ``ready`` ends the wait; the instruction then runs again
     (``retry``) or is over. ``passed`` marks threads that need not wait. ``spin``: the
-    instruction is over, but let others run first. ``on`` is the barrier that it waits for."""
+    instruction is over, but let others run first. ``on`` is the barrier that it waits for. ``timed``: it
+    ends after a time, too, with what the instruction gives then."""
 
     ready: Callable[[], bool]
     text: Callable[[], str]
@@ -30,6 +31,7 @@ class Wait:
     passed: Array | None = None
     spin: bool = False
     on: Any = None
+    timed: bool = False
 
 
 SPIN = Wait(lambda: True, lambda: "polls", retry=False, spin=True)

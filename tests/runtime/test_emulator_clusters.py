@@ -255,3 +255,20 @@ def test_clocks_count_and_warps_have_32_lanes() -> None:
     out = np.zeros(2, np.uint32)
     run_once(program(body), "k", 1, 1, [out])
     assert out[0] > 0 and out[1] == 32
+
+
+@pytest.mark.parametrize("mode, seed", MODES)
+def test_a_single_try_wait_gives_up_where_nothing_else_can_go_on(mode: Any, seed: int) -> None:
+    """CUTLASS asks for the next stage before it fills this one."""
+    body = """
+    mbarrier.init.shared::cta.b64 [tile], 1;
+    mbarrier.try_wait.parity.shared::cta.b64 %p0, [tile], 0;
+    selp.u32 %r6, 1, 0, %p0;
+    mbarrier.arrive.shared::cta.b64 _, [tile];
+    mbarrier.try_wait.parity.shared::cta.b64 %p1, [tile], 0;
+    selp.u32 %r7, 1, 0, %p1;
+    st.global.v2.u32 [%rd0], {%r6, %r7};
+    ret;"""
+    out = np.full(2, 9, np.uint32)
+    run_once(program(body), "k", 1, 1, [out], mode=f"{mode}:{seed}", strict=False)
+    assert out[0] == 0 and (out[1] == 1 or mode == "random")
