@@ -54,9 +54,10 @@ def _normal(*shape: int, seed: int = 0) -> Array:
 
 
 def _tiles(m: int, n: int, k: int) -> dict[str, Any]:
-    """Tile sizes that a user would choose: all operands in the second cache, whole blocks of 12 rows."""
+    """Tile sizes that a user would choose: all operands in the second cache, whole blocks of rows."""
     rows = min(516, -(-m // 24) * 12) if m > 64 else m
-    return {"BM": rows, "BN": min(256, n), "BK": min(128, k)}
+    columns = -(-n // 32) * 16 if n <= 800 else 256
+    return {"BM": rows, "BN": columns, "BK": k if k < 384 else 128}
 
 
 def _grid(m: int, n: int, meta: Mapping[str, Any]) -> tuple[int, int]:
