@@ -117,10 +117,12 @@ class Prepared:
 def _pool() -> Pool:
     """The threads of this process; a fork starts its own."""
     pool = _pools.get(os.getpid())
-    if pool is None:
-        with _lock:
-            pool = _pools.setdefault(os.getpid(), Pool())
-    return pool
+    if pool is not None:
+        return pool
+    with _lock:
+        if os.getpid() not in _pools:
+            _pools[os.getpid()] = Pool()
+        return _pools[os.getpid()]
 
 
 def _workspace(size: int) -> int:
