@@ -15,6 +15,7 @@ from tilec.passes.layout_rules import (
     is_pointwise,
     is_tile,
     left_layout,
+    may_stay,
     memory_anchor,
     operand_layout,
     tile_type,
@@ -136,7 +137,7 @@ class Demands:
         a, warps = op.args[0], self.group_warps[op]
         if self.choice[op.result].strength != TENSOR_CORE:
             return (*(self.own(x, op) for x in op.args[:2]), layout)
-        if not is_tile(a) or tile_type(a).dtype.bits != 16:
+        if not is_tile(a) or not may_stay(op):
             return (*own[:2], layout)
         choice = self.choice.get(a)
         outside = self.levels.get(a, 0) < self.levels[op.result]

@@ -66,8 +66,17 @@ def product_layout(op: Op, warps: int) -> Layout | None:
     return wgmma(m, n, warps) if on_tensor_cores(op, warps) else None
 
 
+def may_stay(op: Op) -> bool:
+    """Whether a dot on the tensor cores can read operand A from registers: 16 bits, for wgmma float8 too."""
+    dtype = tile_type(op.args[0]).dtype
+    return dtype.bits == 16 or (dtype.is_float and dtype.bits == 8 and attr(op, "warps") is None)
+
+
 def left_layout(op: Op, warps: int) -> Layout:
-    """The layout in which 16-bit operand A of a dot on the tensor cores may stay in registers."""
+    """The layout in which operand A of a dot on the tensor cores may stay in registers: an accumulator's.
+
+    Of 8-bit operands wgmma wants other columns in each thread of a quad; the backend exchanges them.
+    """
     m, k = tile_type(op.args[0]).shape
     if attr(op, "warps"):
         return mma(m, k, (attr(op, "warps")[0], 1), warps)

@@ -15,8 +15,9 @@ from string import ascii_lowercase
 from tilec.ir.core import Block, Kernel, Op, Value, definitions, frozen, uses, walk
 from tilec.ir.ops import attr, make, written_tensors
 from tilec.ir.types import TensorType, TileType
-from tilec.passes.async_rules import HALF, Use, dot_uses, is_view, source_of
+from tilec.passes.async_rules import Use, dot_uses, is_view, source_of
 from tilec.passes.copy_rules import TMA, CopyRules
+from tilec.passes.layout_rules import may_stay
 from tilec.passes.rewrite import where
 
 LOAD, COMPUTE = "load", "compute"
@@ -133,7 +134,7 @@ def _why_not_fed(dot: Op, loads: dict[Op, list[Use]], defs: dict[Value, Op]) -> 
         return f"its second operand comes from the load at {where(b)}, which is not asynchronous"
     first = dot.args[0].type
     assert isinstance(first, TileType)
-    if a not in loads and first.dtype not in HALF:
+    if a not in loads and not may_stay(dot):
         return f"its first operand is {first.dtype} in registers"
     return None
 

@@ -12,7 +12,16 @@ from tilec.backends.ptx.hopper_ring import SmemView
 from tilec.backends.ptx.hopper_smem import operand
 from tilec.backends.ptx.hopper_stage import Place, write
 from tilec.backends.ptx.hopper_views import identity
-from tilec.backends.ptx.hopper_wgmma import Packed, Shape, Shared, packed, products, shared_operand, warpgroup
+from tilec.backends.ptx.hopper_wgmma import (
+    Packed,
+    Shape,
+    Shared,
+    packed,
+    products,
+    quad,
+    shared_operand,
+    warpgroup,
+)
 from tilec.ir.core import Kernel, Op, Value, definitions, walk
 from tilec.ir.ops import attr
 from tilec.ir.types import TileType
@@ -103,9 +112,13 @@ class Products:
 
 def prepare(e: Emitter, op: Op) -> None:
     """Compute ahead what a dot in a loop would compute in every round."""
-    distinct = dot_shape(op, e.group.warps).distinct
-    if on_tensor_cores(op, e.group.warps) and distinct > 1:
+    if not on_tensor_cores(op, e.group.warps):
+        return
+    distinct, left = dot_shape(op, e.group.warps).distinct, op.args[0].type
+    if distinct > 1:
         warpgroup(e, distinct)
+    if isinstance(left, TileType) and left.space == "reg" and left.dtype.bits == 8:
+        quad(e)
 
 
 def carried_homes(kernel: Kernel) -> dict[Value, Value]:

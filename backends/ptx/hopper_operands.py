@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tilec.backends.ptx.hopper_smem import K_BYTES, SmemTile, smem_tile
-from tilec.ir.layout import wgmma_a8, wgmma_a16
+from tilec.ir.layout import wgmma, wgmma_a8, wgmma_a16
 from tilec.ir.ptx.module import Reg
 from tilec.ir.types import DType, TileType
 
@@ -44,4 +44,4 @@ def direct_registers(t: TileType, warps: int) -> bool:
     m, k = t.shape
     if t.dtype.bits == 16:
         return bool(t.layout == wgmma_a16(m, k, warps))
-    return t.dtype.bits == 8 and k >= K_BYTES and bool(t.layout == wgmma_a8(m, k, warps))
+    return t.dtype.bits == 8 and k >= K_BYTES and t.layout in (wgmma(m, k, warps), wgmma_a8(m, k, warps))

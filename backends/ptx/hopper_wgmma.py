@@ -100,12 +100,42 @@ def _warpgroup(e: Emitter, distinct: int) -> Reg:
 
 
 def packed(e: Emitter, fragment: Fragment) -> Packed:
-    """Operand A from a fragment in the layout `wgmma_a16` or `wgmma_a8`."""
+    """Operand A from a fragment in the layout `wgmma_a16` or `wgmma_a8`, or of 8 bits in an accumulator's."""
+    if fragment.dtype.bits == 8 and fragment.layout.reg[1] == (8, 0):
+        eights = [fragment.regs[n : n + 8] for n in range(0, len(fragment.regs), 8)]
+        words = tuple(_from_quad(e, eight, half) for eight in eights for half in (0, 2))
+        return Packed(words, len(words) // (4 * _row_blocks(fragment)))
     per = 4 // fragment.dtype.bytes
     regs = fragment.regs
     groups = [regs[i : i + per] for i in range(0, len(regs), per)]
     join = _join_halves if per == 2 else _join_bytes
     return Packed(tuple(join(e, g) for g in groups), len(groups) // (4 * _row_blocks(fragment)))
+
+
+def _from_quad(e: Emitter, regs: tuple[Reg, ...], half: int) -> Reg:
+    """Columns 4t to 4t + 3 of 16, for thread t of a quad, where it holds 2t, 2t + 1, 2t + 8 and 2t + 9.
+
+    ``regs``: two rows of an accumulator, ``half`` 0 or 2 the row. The columns are those of the
+    threads 2(t mod 2) and the next, the lower or upper ones of each.
+    """
+    own = _join_bytes(e, (*regs[half : half + 2], *regs[half + 4 : half + 6]))
+    first, upper = quad(e)
+    second = e.cached("second of quad", lambda: e.make("b32", "add.s32", first, 1))
+    parts = [e.make("b32", "shfl.sync.idx.b32", own, lane, 31, -1) for lane in (first, second)]
+    return e.make("b32", "prmt.b32", *parts, upper)
+
+
+def quad(e: Emitter) -> tuple[Reg, Reg]:
+    """The first lane that `_from_quad` reads, and the selector of the bytes that it takes."""
+    return e.cached("quad", lambda: _quad(e))  # type: ignore[no-any-return]
+
+
+def _quad(e: Emitter) -> tuple[Reg, Reg]:
+    lane = e.lane()
+    odd = e.make("b32", "and.b32", lane, 1)
+    first = e.make("b32", "mad.lo.s32", odd, 2, e.make("b32", "and.b32", lane, 28))
+    upper = e.make("pred", "setp.ne.s32", e.make("b32", "and.b32", lane, 2), 0)
+    return first, e.make("b32", "selp.b32", 0x7632, 0x5410, upper)
 
 
 def _row_blocks(fragment: Fragment) -> int:

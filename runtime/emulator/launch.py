@@ -213,8 +213,8 @@ _ELEMENT = {
 
 
 def encode_map(recipe: MapRecipe, array: Any, base: int) -> bytes:
-    """The emulator's tensor map for an array at ``base``."""
-    strides = tuple(array.strides[d] for d in recipe.dims[1:])
+    """The emulator's tensor map for an array at ``base``; the stride of an extent of 1 is made legal."""
+    strides = tuple(array.strides[d] if array.shape[d] > 1 else 16 for d in recipe.dims[1:])
     return tensormap.encode(
         TensorMap(
             base,

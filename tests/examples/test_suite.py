@@ -50,6 +50,15 @@ ATTENTION: tuple[Row, ...] = (
     ("attention", "case", {"queries": 70, "keys": 90, "D": 64, "dtype": "bfloat16", **HEADS}),
     ("attention", "case", {"queries": 40, "keys": 70, "D": 256, "causal": True, **HEADS}),
 )
+E5M2, FLOAT8 = "float8_e5m2", {"batch": 1, "heads": 2, "kv_heads": 1}
+ATTENTION += (
+    ("attention_fp8", "case", {**FLOAT8, "queries": 70, "keys": 96, "D": 64, "BM": 64, "BN": 32}),
+    (
+        "attention_fp8",
+        "case",
+        {**FLOAT8, "queries": 40, "keys": 80, "D": 64, "BN": 64, "dtype": E5M2},
+    ),
+)
 DECODE = {"lengths": (100, 33), "kv_heads": 2, "group": 3, "D": 64, "shares": 3}
 BACKWARD = {"batch": 1, "heads": 2, "kv_heads": 1, "D": 64}
 ATTENTION += (
@@ -103,6 +112,10 @@ OWN_TILES: tuple[Compiled, ...] = (
     ),
     *(("attention", "attention", HEADED, {"D": d, "causal": c}) for d in (64, 128) for c in (False, True)),
     ("attention", "attention", HEADED.replace("f16", "bf16"), {"D": 256, "causal": True, "BN": 64}),
+    *(
+        ("attention_fp8", "attention_fp8", "e4m3[4],e4m3[4],e4m3[4],bf16[4],f32,f32", {"D": d})
+        for d in (64, 128)
+    ),
     ("decode_attention", "decode_shares", PAGED, {}),
     ("decode_attention", "decode_fixed", f"{PAGED},f32", {}),
     ("decode_attention", "combine", "f32[5],f32[4],f32[4],f16[4]", {}),
