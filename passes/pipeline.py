@@ -105,7 +105,6 @@ def _filled(
     aref: Kernel, target: Target, options: Options, warps: int, taken: int
 ) -> tuple[KernelPlan, Kernel]:
     """A plan that leaves ``taken`` bytes of shared memory, if it can, and its program."""
-    assert target.machine is not None
     plan = plan_kernel(aref, target.machine, warps=warps, stages=options.stages, scratch=taken)
     kernel = canonicalize(run_ahead(plan.kernel, plan.depths, warps))
     attrs = frozen(**{**kernel.attrs, "schedule": facts(plan)})

@@ -16,7 +16,8 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Target:
-    """``products``: the instruction of the tensor cores. ``copies``: what fills rings; None if nothing does.
+    """``products``: the instruction of the tensor cores; with wgmma go TMA and warp groups, with mma.sync
+    cp.async and one group.
 
     ``smem``: bytes of shared memory that one program can have. ``machine``: the costs that
     schedules are made with, where there are rings. ``small``: how kernels are made that have
@@ -25,9 +26,8 @@ class Target:
 
     name: str
     products: Literal["wgmma", "mma.sync"]
-    copies: Literal["tma", "cp.async"] | None
     smem: int
-    machine: Machine | None
+    machine: Machine
     float8: bool = False
     small: Target | None = None
 
@@ -35,15 +35,15 @@ class Target:
 def _like_a100(name: str, smem: int, float8: bool) -> Target:
     """A target that runs the A100's instructions; its own costs are not tabulated, so the A100's serve."""
     machine = replace(MACHINES["sm_80"], smem=smem)
-    return Target(name, "mma.sync", "cp.async", smem, machine, float8)
+    return Target(name, "mma.sync", smem, machine, float8)
 
 
 def _hopper() -> Target:
     """wgmma and TMA; where a product has fewer than 64 rows, mma.sync and cp.async."""
     ampere, hopper, smem = MACHINES["sm_80"], MACHINES["sm_90a"], 227 * KIB
     warps = replace(hopper, product=hopper.warp_product, copy=ampere.copy)
-    small = Target("sm_90a", "mma.sync", "cp.async", smem, warps, True)
-    return Target("sm_90a", "wgmma", "tma", smem, hopper, True, small)
+    small = Target("sm_90a", "mma.sync", smem, warps, True)
+    return Target("sm_90a", "wgmma", smem, hopper, True, small)
 
 
 TARGETS: dict[str, Target] = {

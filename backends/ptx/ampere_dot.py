@@ -18,8 +18,6 @@ from tilec.ir.types import TileType
 from tilec.passes.allocate import Request
 from tilec.passes.warp_products import is_staged
 
-K_BYTES = 32
-
 
 class Products:
     """The products of a kernel. ``plain`` is the rule for those that mma.sync cannot compute."""
