@@ -47,8 +47,10 @@ def specialize(plan: KernelPlan, in_flight: int = IN_FLIGHT) -> Kernel:
     names = consumers(plan.kernel)
     flying = min((in_flight, *(plan.depths[n] for n in _loop_rings(plan))))
     found = _followed(plan, plan.places, rings, flying)
-    if any(refusals for _, refusals in found):  # a group in program order takes no turns: then nobody does
-        found = _followed(plan, {op: p.without_turn() for op, p in plan.places.items()}, rings, flying)
+    if len(names) > 1 and any(refusals for _, refusals in found):
+        # Groups that share rings and turns run ahead together or not at all: else they may wait for ever.
+        plain = _followed(plan, {}, rings, flying)
+        found = [(block, refusals) for (block, _), (_, refusals) in zip(plain, found, strict=True)]
     few, many = REGISTERS
     groups = make(
         "warp_groups", blocks=tuple(block for block, _ in found), loc=news[0].loc, names=(LOAD, *names),

@@ -28,9 +28,6 @@ class Place:
     turn: int = 0
     of: int = 0
 
-    def without_turn(self) -> Place:
-        return Place(self.stage, self.place)
-
 
 def places(program: Program, turns: Mapping[Op, tuple[int, int]], chain: str) -> dict[Op, Place]:
     """The places of a program's ops; ``turns`` has (turn, turns of a round) of those that take one."""
