@@ -18,8 +18,7 @@ from tilec.cli_diff import completion, diff
 from tilec.cli_emulate import emulate
 from tilec.cli_parts import (
     CHECK_FAILED,
-    INFEASIBLE,
-    UNPROVEN,
+    NO_PROOF,
     WRONG,
     define_option,
     format_option,
@@ -45,10 +44,8 @@ class _Group(click.Group):
 
 
 def exit_code(error: TilecError) -> int:
-    """3 where constraints conflict, 5 where the solver gave up, else 1."""
-    if isinstance(error, SolverUnknownError):
-        return UNPROVEN
-    return INFEASIBLE if isinstance(error, InfeasibleError) else WRONG
+    """3 where constraints conflict or the solver gave up, else 1."""
+    return NO_PROOF if isinstance(error, InfeasibleError | SolverUnknownError) else WRONG
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,8 +53,8 @@ def exit_code(error: TilecError) -> int:
 def main() -> None:
     """A tile compiler: Python kernels to Hopper PTX and to the CPU.
 
-    Exit codes: 0 fine, 1 the program is wrong, 2 usage, 3 infeasible, 4 a check
-    failed, 5 not proven within the budget.
+    Exit codes: 0 fine, 1 the program is wrong, 2 usage, 3 infeasible or not
+    proven within the budget, 4 a check failed.
     """
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import click
 
-WRONG, USAGE, INFEASIBLE, CHECK_FAILED, UNPROVEN = 1, 2, 3, 4, 5
+WRONG, USAGE, NO_PROOF, CHECK_FAILED = 1, 2, 3, 4
 
 format_option = click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text",
                              show_default=True, help="What to print.")  # fmt: skip

@@ -11,12 +11,12 @@ from importlib import resources
 
 import click
 
-from tilec.cli_parts import INFEASIBLE, UNPROVEN, WRONG, format_option
+from tilec.cli_parts import NO_PROOF, WRONG, format_option
 
 _ROW = re.compile(r"^\| ([A-Z]\d+) \| (.*?) \| (.+) \| (.*?) \|$")
 _FAMILY = re.compile(r"^## ([A-Z][^:]*): (.*)$")
 _EXAMPLE = re.compile(r"^## ([A-Z]\d+)\n\n(.*?)(?=^## |\Z)", re.M | re.S)
-EXITS = {"I": INFEASIBLE, "N": UNPROVEN}
+EXITS = {"I": NO_PROOF, "N": NO_PROOF}
 
 
 @dataclass(frozen=True)

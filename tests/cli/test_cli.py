@@ -152,7 +152,7 @@ def test_run_passes_kernel_backend_and_constants() -> None:
 
 def test_exit_codes_of_errors() -> None:
     assert exit_code(InfeasibleError("I1", "")) == 3
-    assert exit_code(SolverUnknownError("N1", "")) == 5
+    assert exit_code(SolverUnknownError("N1", "")) == 3
     assert exit_code(TilecTypeError("T1", "")) == 1
 
 

@@ -207,3 +207,10 @@ def test_a_target_of_one_group_has_a_report_with_links() -> None:
     ptx = next(t for t in made["texts"] if t["name"] == "ptx")
     assert made["machine"] == "A100" and loop["roof"]["fitted"] == []
     assert all(set(places) & set(ptx["places"]) for places in loop["ops"].values())
+
+
+def test_what_another_machine_would_give() -> None:
+    for name in KERNELS:
+        (loop,) = report(name)["loops"]
+        (row,) = [w for w in loop["what_if"] if w["what"].startswith("compiled for sm_80")]
+        assert row["bound"] <= row["ii"] and row["ii"] > row["before"]

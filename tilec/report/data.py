@@ -16,8 +16,9 @@ from tilec.passes.schedule.explain import explain
 from tilec.passes.schedule.machines import MACHINES, Machine
 from tilec.passes.schedule.model import Answer, Problem
 from tilec.passes.schedule.sensitivity import sensitivity
-from tilec.passes.schedule.whatif import most_slack, thresholds, what_if
+from tilec.passes.schedule.whatif import WhatIf, most_slack, thresholds, what_if
 from tilec.report import source
+from tilec.report.elsewhere import elsewhere
 from tilec.report.front import points
 from tilec.report.plans import plan_data
 from tilec.report.roof import launch_time, roof
@@ -62,8 +63,8 @@ def of_compiled(compiled: Compiled, ask: Ask = Ask()) -> dict[str, Any]:
     code = "llvm" if compiled.target == "cpu" else "ptx"
     texts.append(source.text(code, source.of_ptx(compiled.asm[code], names, places)))
     machine = MACHINES.get(compiled.target)
-    parts = zip(stages.problems, stages.answers, stages.nodes, strict=True)
-    loops = [_loop(p, a, ask, names, _Code(nodes, places, machine)) for p, a, nodes in parts]
+    parts = zip(stages.problems, stages.answers, stages.nodes, elsewhere(compiled), strict=True)
+    loops = [_loop(p, a, ask, names, _Code(nodes, places, machine, rows)) for p, a, nodes, rows in parts]
     return _plain({
         "format": FORMAT, "name": compiled.kernel.name, "target": compiled.target,
         "machine": machine.device if machine else compiled.target,
@@ -97,11 +98,12 @@ def _emitted(scheduled: Kernel) -> list[tuple[str, int, int]]:
 
 @dataclass(frozen=True, eq=False)
 class _Code:
-    """Where the ops of a loop come from, and the machine that runs them."""
+    """Where the ops of a loop come from, the machine that runs them, and what others would give."""
 
     nodes: Mapping[str, Sequence[Op]]
     places: source.Places
     machine: Machine | None
+    elsewhere: Sequence[WhatIf]
 
 
 def _loop(
@@ -115,6 +117,7 @@ def _loop(
     plan = answer.schedule
     x = explain(problem, answer, core=plan is None, rlimit=ask.rlimit)
     questions = (*what_if(problem, answer, ask.rlimit), *slots_moved(problem, answer, ask.rlimit))
+    questions = (*questions, *(code.elsewhere if code else ()))
     moved = sensitivity(problem, answer, resolve=ask.again, rlimit=ask.rlimit)
     return {
         "name": problem.name, "loc": problem.loc, "problem": problem_data(problem),
