@@ -88,7 +88,7 @@ class Machine:
     tmem_latency: int = 0
     reg_file: int = 65536
     reg_limit: int = 240
-    reg_fixed: int = 24
+    reg_fixed: int = 44
     reg_step: int = 8
     hop: float = 92
     hop_per_reg: float = 8.05
@@ -124,7 +124,7 @@ SHARED = (
     ("barrier", "bar.sync of 128 threads: b300_clean micro-benchmarks, 2026-04 (sm_103a)"),
     ("reg_file", "65536 registers per SM: CUDA programming guide, compute capabilities"),
     ("reg_step", "PTX ISA, setmaxnreg: multiples of 8 in 24..256"),
-    ("reg_fixed", "addresses and counters of a loop [C]"),
+    ("reg_fixed", "addresses, counters, what ops hold within: plans that leave less spill (ptxas 13.5) [C]"),
     ("hop", "registers to shared memory and back 61 + barrier 31: triton db4666f, paper_joint_solver (B200)"),
     ("hop_per_reg", "16.1 cycles per KB, 512 B per register of a warpgroup: as hop"),
     ("sync", "mbarrier wait when ready, 30 cycles: triton db4666f, NVLatencyModel.cpp (B200)"),
