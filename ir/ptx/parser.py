@@ -90,16 +90,17 @@ class _Parser:
             self.at = found.end()
         return found
 
-    def need(self, pattern: str) -> str:
+    def need(self, name: str, value: str) -> str:
+        """The value of a directive that must stand here."""
         self.skip()
-        found = self.match(re.compile(pattern))
+        found = self.match(re.compile(rf"\.{name}\s+({value})"))
         if found is None:
-            raise self.fail(f"expected {pattern!r}")
+            raise self.fail(f"a .{name} directive was expected; is this PTX?")
         return found[1]
 
     def module(self) -> Module:
-        major, minor = self.need(r"\.version\s+(\d+\.\d+)").split(".")
-        self.target = self.need(r"\.target\s+([^\n]+)").strip()
+        major, minor = self.need("version", r"\d+\.\d+").split(".")
+        self.target = self.need("target", r"[^\n]+").strip()
         self.skip()
         found = self.match(re.compile(r"\.address_size\s+(\d+)"))
         size = int(found[1]) if found else 64

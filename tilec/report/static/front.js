@@ -50,7 +50,7 @@ function proven(p) {
 section("whatif", "What if", (box) => {
   const l = loop();
   if (!l.what_if.length && !l.sensitivity.length) return false;
-  if (l.what_if.length) table(box, "A limit moved, solved again", ["what", "to", "interval"], l.what_if.map((w) => [w.what, cycles(w.value), w.text]), [1]);
+  if (l.what_if.length) table(box, "A limit moved, solved again", ["what", "to", "interval"], l.what_if.map((w) => [w.what, w.what.startsWith("compiled for") ? "" : cycles(w.value), w.text]), [1]);
   if (l.thresholds.length) table(box, "How much of each resource matters", ["resource", "needs"], l.thresholds.map((t) => [t.what, t.text]));
   if (l.most_slack) box.append("p").text(`Slack: some plan of this interval lets every wait take ${l.most_slack[1] ? "" : "at least "}${l.most_slack[0]} cycles more.`);
   const costs = d3.group(l.sensitivity, (m) => m.cost), cell = (m) => {
