@@ -35,7 +35,7 @@ TOO_LARGE = ("attention", 256)  # Q, K and V take 128 KiB, which only sm_80 has
 
 
 def has_float8(row: Row | Compiled) -> bool:
-    return any("float8" in str(x) or "e4m3" in str(x) or "e5m2" in str(x) for x in row)
+    return any(name in str(x) for x in row for name in ("float8", "fp8", "e4m3", "e5m2"))
 
 
 def quick(row: Row) -> bool:
