@@ -105,8 +105,9 @@ def assert_emulated(case: Any, mode: str, seed: int, monkeypatch: pytest.MonkeyP
     def timed(*args: Any) -> None:
         reports.extend(launch(*args, mode=mode, seed=seed).reports)
 
-    monkeypatch.setattr(emulator, "launch", timed)
-    ratio, place = _check.check(case, "emulator")
+    with monkeypatch.context() as patch:
+        patch.setattr(emulator, "launch", timed)
+        ratio, place = _check.check(case, "emulator")
     assert ratio <= 1, place
     assert reports == []
 
