@@ -7,20 +7,18 @@ and gives the table of rules; rules for ops that also have a plain form fall bac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from tilec.backends.ptx.ampere_copy import Copies, Request, pending, request, run
 from tilec.backends.ptx.ampere_dot import Products, mn_and_k, product_shape, staging
 from tilec.backends.ptx.ampere_mma import Matrices, Shared
-from tilec.backends.ptx.ampere_ring import Ring, Slot, SlotView, get, open_ring
+from tilec.backends.ptx.ampere_ring import Ring, Slot, get, open_ring
 from tilec.backends.ptx.ampere_store import room, staged, store
 from tilec.backends.ptx.ampere_sync import plan_sync
 from tilec.backends.ptx.context import Emitter, Rule, no_op
 from tilec.backends.ptx.hopper_smem import SmemTile, smem_tile, tile_bytes
-from tilec.backends.ptx.hopper_stage import Place, read
-from tilec.backends.ptx.hopper_views import uses_of, view_step
+from tilec.backends.ptx.hopper_views import uses_of
+from tilec.backends.ptx.shared_views import convert_rule, view_rule
 from tilec.ir.core import Block, Kernel, Op, Value, definitions, walk
-from tilec.ir.errors import UnsupportedError
 from tilec.ir.ops import attr
 from tilec.ir.types import TensorType, TileType
 from tilec.passes.allocate import allocate
@@ -56,9 +54,9 @@ class Ampere:
             "for": self._for,
             "load": self._load,
             "store": self._store,
-            "reshape": self._view,
-            "permute": self._view,
-            "convert_layout": self._convert,
+            "reshape": view_rule(self.base["reshape"]),
+            "permute": view_rule(self.base["permute"]),
+            "convert_layout": convert_rule(self.base["convert_layout"]),
         }
         return {**self.base, **own}
 
@@ -150,29 +148,3 @@ class Ampere:
             self.base["store"](e, op)
         else:
             store(e, op, tile, self.base["store"])
-
-    def _view(self, e: Emitter, op: Op) -> None:
-        """reshape and permute of shared memory are views."""
-        view = e.env.get(op.args[0])
-        if not isinstance(view, SlotView):
-            self.base[op.name](e, op)
-            return
-        dims, t = view_step(op, view.dims), op.result.type
-        if dims is None or not isinstance(t, TileType):
-            raise UnsupportedError(
-                "U506",
-                f"{op.name} of a tile in shared memory from {view.shape} to {t}",
-                help="only axes of extent 1 may come and go there; load the tile in its final shape",
-            )
-        e.bind(op.result, replace(view, dims=dims, shape=t.shape))
-
-    def _convert(self, e: Emitter, op: Op) -> None:
-        """From shared memory: load the tile into registers."""
-        view = e.env.get(op.args[0])
-        if not isinstance(view, SlotView):
-            self.base["convert_layout"](e, op)
-            return
-        assert isinstance(op.result.type, TileType)
-        fragment = e.fresh(op.result.type)
-        read(e, fragment, Place(view.tile, view.base(e), view.dims))
-        e.bind(op.result, fragment)

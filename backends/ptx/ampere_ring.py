@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from tilec.backends.ptx.ampere_sync import Sync
 from tilec.backends.ptx.context import Emitter
 from tilec.backends.ptx.hopper_smem import SmemTile
-from tilec.backends.ptx.hopper_views import Dims, identity
+from tilec.backends.ptx.hopper_views import identity
+from tilec.backends.ptx.shared_views import SharedView
 from tilec.ir.core import Op
 from tilec.ir.ptx.module import Reg
 from tilec.ir.types import TileType
@@ -28,16 +29,12 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class SlotView:
-    """A tile in shared memory: its layout, its place, and the view's dimensions."""
+class SlotView(SharedView):
+    """A tile of a ring's slot."""
 
-    tile: SmemTile
     slot: Slot
-    dims: Dims
-    shape: tuple[int, ...]
 
     def base(self, e: Emitter) -> Reg:
-        """The address of the tile (b32)."""
         at = e.make("b32", "add.s32", e.smem(), self.slot.start)
         return at if self.slot.offset is None else e.make("b32", "add.s32", at, self.slot.offset)
 
@@ -82,4 +79,4 @@ def get(e: Emitter, op: Op, ring: Ring, sync: Sync) -> None:
     for result, tile, slot in zip(op.results, ring.tiles, ring.slots(e, ring.get), strict=True):
         assert isinstance(result.type, TileType)
         shape = result.type.shape
-        e.bind(result, SlotView(tile, slot, identity(shape), shape))
+        e.bind(result, SlotView(tile, identity(shape), shape, slot))

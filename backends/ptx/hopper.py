@@ -7,7 +7,6 @@ and gives the table of rules; rules for ops that also have a plain form fall bac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from tilec.backends.ptx import hopper_ring, hopper_turns
 from tilec.backends.ptx.context import Emitter, Rule
@@ -15,16 +14,14 @@ from tilec.backends.ptx.hopper_dot import Products, prepare, staging
 from tilec.backends.ptx.hopper_groups import run_groups
 from tilec.backends.ptx.hopper_plan import plan_rings, sites
 from tilec.backends.ptx.hopper_put import put
-from tilec.backends.ptx.hopper_ring import Ring, SmemView
+from tilec.backends.ptx.hopper_ring import Ring
 from tilec.backends.ptx.hopper_smem import tile_bytes
-from tilec.backends.ptx.hopper_stage import Place, read
 from tilec.backends.ptx.hopper_store import StorePlan, drain, only_stored, staging_key, store, store_plan
 from tilec.backends.ptx.hopper_tma import Pending, offsets
-from tilec.backends.ptx.hopper_views import view_step
 from tilec.backends.ptx.hopper_wait import dot_wait, late_waits
+from tilec.backends.ptx.shared_views import convert_rule, view_rule
 from tilec.ir.core import Block, Kernel, Op, Value, uses, walk
-from tilec.ir.errors import ResourceError, UnsupportedError
-from tilec.ir.types import TileType
+from tilec.ir.errors import ResourceError
 from tilec.passes.allocate import Request, SmemPlan, allocate
 
 
@@ -59,9 +56,9 @@ class Hopper:
             "dot.wait": lambda e, op: dot_wait(e, op, self.late),
             "load": self._load,
             "store": self._store,
-            "reshape": self._view,
-            "permute": self._view,
-            "convert_layout": self._convert,
+            "reshape": view_rule(self.base["reshape"]),
+            "permute": view_rule(self.base["permute"]),
+            "convert_layout": convert_rule(self.base["convert_layout"]),
         }
         return {**self.base, **own}
 
@@ -133,32 +130,6 @@ class Hopper:
             self.base["store"](e, op)
         else:
             store(e, op, plan)
-
-    def _view(self, e: Emitter, op: Op) -> None:
-        """reshape and permute of shared memory are views."""
-        view = e.env.get(op.args[0])
-        if not isinstance(view, SmemView):
-            self.base[op.name](e, op)
-            return
-        dims, t = view_step(op, view.dims), op.result.type
-        if dims is None or not isinstance(t, TileType):
-            raise UnsupportedError(
-                "U506",
-                f"{op.name} of a tile in shared memory from {view.shape} to {t}",
-                help="only axes of extent 1 may come and go there; load the tile in its final shape",
-            )
-        e.bind(op.result, replace(view, dims=dims, shape=t.shape))
-
-    def _convert(self, e: Emitter, op: Op) -> None:
-        """From shared memory: load the tile into registers."""
-        view = e.env.get(op.args[0])
-        if not isinstance(view, SmemView):
-            self.base["convert_layout"](e, op)
-            return
-        assert isinstance(op.result.type, TileType)
-        fragment = e.fresh(op.result.type)
-        read(e, fragment, Place(view.tile, view.base, view.dims))
-        e.bind(op.result, fragment)
 
 
 def _stores(kernel: Kernel) -> dict[Op, StorePlan]:

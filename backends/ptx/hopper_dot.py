@@ -99,7 +99,7 @@ class Products:
             dims = bound.dims if index == 0 else (bound.dims[1], bound.dims[0])
             mn, k = dims
             assert mn is not None and k is not None
-            return shared_operand(e, bound.base, operand(bound.tile, mn, k), groups)
+            return shared_operand(e, bound.start, operand(bound.tile, mn, k), groups)
         assert isinstance(bound, Fragment)
         return packed(e, bound)
 

@@ -15,8 +15,8 @@ from tilec.backends.ptx.context import Emitter
 from tilec.backends.ptx.hopper_held import held_before
 from tilec.backends.ptx.hopper_operands import WARPGROUP
 from tilec.backends.ptx.hopper_plan import RingPlan
-from tilec.backends.ptx.hopper_smem import SmemTile
-from tilec.backends.ptx.hopper_views import Dims, identity
+from tilec.backends.ptx.hopper_views import identity
+from tilec.backends.ptx.shared_views import SharedView
 from tilec.ir.core import Block, Op, Value, walk
 from tilec.ir.layout import LANE_BITS
 from tilec.ir.ops import attr
@@ -50,13 +50,13 @@ class Ring:
 
 
 @dataclass(frozen=True)
-class SmemView:
-    """A tile in shared memory: its layout, start address (b32) and the view's dimensions."""
+class SmemView(SharedView):
+    """A tile whose address is in a register."""
 
-    tile: SmemTile
-    base: Reg
-    dims: Dims
-    shape: tuple[int, ...]
+    start: Reg
+
+    def base(self, e: Emitter) -> Reg:
+        return self.start
 
 
 def init_barriers(e: Emitter, rings: list[Ring]) -> None:
@@ -156,7 +156,7 @@ def get(e: Emitter, op: Op, ring: Ring) -> None:
     for index, (result, tile) in enumerate(zip(op.results, ring.plan.tiles, strict=True)):
         assert isinstance(result.type, TileType)
         shape = result.type.shape
-        e.bind(result, SmemView(tile, slot(e, ring, index, side.stage), identity(shape), shape))
+        e.bind(result, SmemView(tile, identity(shape), shape, slot(e, ring, index, side.stage)))
     advance(e, ring.plan.depth, side.stage, side.phase)
     if side.held is not None:
         e.emit("add.s32", side.held, side.held, 1)
