@@ -14,7 +14,6 @@ from click.testing import CliRunner
 from tilec.cli import main
 from tilec.load import load_kernel
 from tilec.passes import lower
-from tilec.passes.schedule import joint
 
 ROOT = Path(__file__).parents[1]
 GEMM, ATTENTION = (ROOT / "examples" / f"{name}.py" for name in ("gemm", "attention"))
@@ -67,9 +66,8 @@ def test_the_block_of_the_scheduling_page(tmp_path: Path) -> None:
     ],
 )
 def test_the_log_of_the_scheduling_page(
-    kernel: str, signature: str, defines: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    kernel: str, signature: str, defines: tuple[str, ...], real_budget: None
 ) -> None:
-    monkeypatch.setattr(joint, "RLIMIT", 30_000_000)  # as users have it, not as conftest.py sets it
     shown = [line for block in blocks("docs/scheduling.md", "text") for line in block.splitlines()]
     [line] = [x for x in lower(load_kernel(kernel, signature, defines)).log if x.startswith("schedule of")]
     assert line in shown

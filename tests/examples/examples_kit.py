@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -122,3 +124,12 @@ def assert_assembles(row: Compiled) -> None:
     done = toolchain.assemble(made.asm["ptx"], "sm_90a")
     assert (done.spill_stores, done.spill_loads) == (0, 0)
     assert [m for m in done.messages if m.severity != "info"] == []
+
+
+def assert_script_says_so(name: str) -> None:
+    """An example run as a script finds its values right."""
+    done = subprocess.run(
+        [sys.executable, f"examples/{name}.py"], cwd=EXAMPLES.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "values right" in done.stdout

@@ -6,21 +6,19 @@ SCHEDULED must then give the same bits, and the CPU the same within the bound.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from examples_kit import (
-    EXAMPLES,
     Compiled,
     Prepared,
     Row,
     assert_assembles,
     assert_emulated,
     assert_right,
+    assert_script_says_so,
     make,
     name_of,
     prepare,
@@ -191,8 +189,4 @@ class Vandal:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_script_runs_and_says_so(name: str) -> None:
-    done = subprocess.run(
-        [sys.executable, f"examples/{name}.py"], cwd=EXAMPLES.parent, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "values right" in done.stdout
+    assert_script_says_so(name)

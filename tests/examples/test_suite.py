@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 from examples_kit import (
-    EXAMPLES,
     Compiled,
     Row,
     assert_assembles,
     assert_emulated,
     assert_right,
+    assert_script_says_so,
     make,
     name_of,
     prepare,
@@ -188,8 +186,4 @@ def test_the_assembler_spills_and_drops_nothing(row: Compiled, examples: Any, re
 @SLOW
 @pytest.mark.parametrize("name", NAMES)
 def test_the_script_runs_and_says_so(name: str) -> None:
-    done = subprocess.run(
-        [sys.executable, f"examples/{name}.py"], cwd=EXAMPLES.parent, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "values right" in done.stdout
+    assert_script_says_so(name)
