@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tilec.bench_compile.kernels import gemm
+from tilec.bench.kernels import gemm
 from tilec.ir.core import Block, Kernel, frozen
 from tilec.load import load_kernel
 from tilec.passes import Options, lower

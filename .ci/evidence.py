@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tilec.bench_compile.kernels import CASES
+from tilec.bench_compile.cases import CASES
 from tilec.runtime import sass, toolchain
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tilec.bench_compile.kernels import CASES
+from tilec.bench_compile.cases import CASES
 from tilec.load import load_kernel
 from tilec.passes import lower
 from tilec.passes.schedule import proofs

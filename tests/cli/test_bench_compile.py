@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from tilec.bench_compile import Row, summary, table
-from tilec.bench_compile.kernels import CASES
+from tilec.bench_compile.cases import CASES
 from tilec.cli_bench_compile import bench_compile
 from tilec.ir.errors import TilecValueError
 

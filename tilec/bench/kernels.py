@@ -60,28 +60,28 @@ def attention(Q: tl.Tensor, K: tl.Tensor, V: tl.Tensor, O: tl.Tensor,
         p = tl.exp2(s - new_top[:, None])
         fade = tl.exp2(top - new_top)
         total = total * fade + tl.sum(p, 1)
-        acc = tl.dot(p, v, acc * fade[:, None])
+        acc = tl.dot(p.to(V.dtype), v, acc * fade[:, None])
         top = new_top
-    tl.store(O, (head, block, 0), (acc / total[:, None]).reshape(1, BM, D))
+    tl.store(O, (head, block, 0), (acc / total[:, None]).to(O.dtype).reshape(1, BM, D))
 
 
 @tilec.kernel
 def softmax(X: tl.Tensor, Y: tl.Tensor, BN: tl.constexpr[int] = 4096):
     row = tl.program_id(0)
-    x = tl.load(X, (row, 0), (1, BN), pad=float("-inf"))
+    x = tl.load(X, (row, 0), (1, BN), pad=float("-inf")).to(tl.float32)
     e = tl.exp(x - tl.max(x, 1, keepdims=True))
-    tl.store(Y, (row, 0), e / tl.sum(e, 1, keepdims=True))
+    tl.store(Y, (row, 0), (e / tl.sum(e, 1, keepdims=True)).to(Y.dtype))
 
 
 @tilec.kernel
 def layer_norm(X: tl.Tensor, W: tl.Tensor, B: tl.Tensor, Y: tl.Tensor, BN: tl.constexpr[int] = 4096):
     row, n = tl.program_id(0), X.shape[1].to(tl.float32)
-    x = tl.load(X, (row, 0), (1, BN))
+    x = tl.load(X, (row, 0), (1, BN)).to(tl.float32)
     mean = tl.sum(x, 1, keepdims=True) / n
     d = tl.where(tl.arange(0, BN)[None, :] < X.shape[1], x - mean, 0.0)
     scale = tl.rsqrt(tl.sum(d * d, 1, keepdims=True) / n + EPS)
-    w, b = tl.load(W, (0,), (BN,)), tl.load(B, (0,), (BN,))
-    tl.store(Y, (row, 0), d * scale * w[None, :] + b[None, :])
+    w, b = tl.load(W, (0,), (BN,)).to(tl.float32), tl.load(B, (0,), (BN,)).to(tl.float32)
+    tl.store(Y, (row, 0), (d * scale * w[None, :] + b[None, :]).to(Y.dtype))
 
 
 @tilec.kernel

@@ -18,7 +18,7 @@ def ours(name: str, output: str) -> Callable[[], object]:
     os.environ["TILEC_CACHE_DIR"] = tempfile.mkdtemp()
     import tilec.backends.ptx
     import tilec.driver  # noqa: F401
-    from tilec.bench_compile.kernels import CASES
+    from tilec.bench_compile.cases import CASES
     from tilec.runtime import toolchain
 
     case = CASES[name]
