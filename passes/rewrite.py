@@ -11,7 +11,7 @@ from tilec.ir.types import TileType
 
 
 class Emit:
-    """Makes ops that stand for one op, at its line."""
+    """Makes ops one after the other, at the line of an op that they stand for or come before."""
 
     def __init__(self, op: Op) -> None:
         self.op = op

@@ -9,12 +9,11 @@ Puts for iterations that do not come name places outside of the tensor: nothing 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from tilec.ir.core import Block, Kernel, Op, Value, clone_block, clone_op, definitions, frozen, walk
 from tilec.ir.ops import make, opdef, written_tensors
 from tilec.ir.types import TensorType, TileType, int32
-from tilec.passes.rewrite import constant_of, where
+from tilec.passes.rewrite import Emit, constant_of, where
 from tilec.passes.sweep import sweep
 
 Env = dict[Value, Value]
@@ -98,8 +97,8 @@ class _RunAhead:
         """The put of the iteration ``ahead`` of ``index``, with all that it needs."""
         (body,), made = loop.blocks, _Scalars(loop)
         step = int(constant_of(loop.args[2], self.defs))
-        then = made.do("add", index, made.number(ahead * step, index)) if ahead else index
-        comes = made.do("lt", then, env.get(loop.args[1], loop.args[1]))
+        then = made("add", index, made.number(ahead * step, index)) if ahead else index
+        comes = made("lt", then, env.get(loop.args[1], loop.args[1]))
         own = {**env, body.params[0]: then}
         for op in needed(body, put):
             new = clone_op(op, own, lambda o, _: [o])
@@ -120,19 +119,12 @@ def needed(body: Block, put: Op) -> list[Op]:
     return [op for op in body.ops if op in found]
 
 
-class _Scalars:
-    """Makes ops one after the other, at the place of a loop."""
-
-    def __init__(self, loop: Op) -> None:
-        self.ops, self.loc = list[Op](), loop.loc
-
-    def do(self, name: str, *args: Value, **attrs: Any) -> Value:
-        self.ops.append(make(name, args, loc=self.loc, **attrs))
-        return self.ops[-1].result
+class _Scalars(Emit):
+    """Makes ops at the place of a loop: numbers, and loads of iterations that may not come."""
 
     def number(self, value: int, like: Value) -> Value:
         assert isinstance(like.type, TileType)
-        return self.do("const", dtype=like.type.dtype, shape=(), value=value)
+        return self("const", dtype=like.type.dtype, shape=(), value=value)
 
     def inside(self, load: Op, comes: Value) -> Op:
         """The load, or if its iteration does not come one that lies outside of the tensor."""
@@ -141,11 +133,11 @@ class _Scalars:
         axis = next((a for a in range(tensor.type.rank) if a != tensor.type.contiguous), None)
         if axis is None:
             return load
-        offset, end = load.args[1 + axis], self.do("dim", tensor, axis=axis)
+        offset, end = load.args[1 + axis], self("dim", tensor, axis=axis)
         assert isinstance(offset.type, TileType)
         if offset.type.dtype != int32:
-            end = self.do("cast", end, dtype=offset.type.dtype)
-        chosen = self.do("where", comes, offset, end)
+            end = self("cast", end, dtype=offset.type.dtype)
+        chosen = self("where", comes, offset, end)
         return load.with_(args=(*load.args[: 1 + axis], chosen, *load.args[2 + axis :]))
 
 
