@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from own_tiles import Compiled
 
 from tilec.ir.core import Kernel
 from tilec.ir.interp import interpret
@@ -21,7 +22,7 @@ from tilec.runtime.arrays import tensor_type
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 Row = tuple[str, str, dict[str, Any]]  # example, function that makes the case, its arguments
-Compiled = tuple[str, str, str, dict[str, Any]]  # example, kernel, signature, constants
+
 Outputs = list[np.ndarray[Any, Any]]
 
 

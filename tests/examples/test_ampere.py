@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 import test_examples
 import test_suite
-from examples_kit import Compiled, Row, assert_emulated, make, name_of
+from examples_kit import Row, assert_emulated, make, name_of
+from own_tiles import OWN_TILES, Compiled
 
 from tilec.ir.errors import ResourceError
 from tilec.runtime import toolchain
@@ -19,7 +20,6 @@ MODES = (("eager", 0), ("lazy", 0), ("random", 0), ("random", 1), ("random", 2))
 ROWS = tuple(
     {name_of(r): r for r in (*test_examples.TABLE, *test_examples.EMULATED, *test_suite.TABLE)}.values()
 )
-OWN_TILES = (*test_examples.OWN_TILES, *test_suite.OWN_TILES)
 QUICK = (
     "softmax--3-128",
     "gemm-gelu_-70-48-24",

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from examples_kit import (
-    Compiled,
     Prepared,
     Row,
     assert_assembles,
@@ -25,6 +24,7 @@ from examples_kit import (
     same_bits,
     traced,
 )
+from own_tiles import FIRST, Compiled
 
 from tilec.ir.core import walk
 from tilec.passes import lower
@@ -119,23 +119,7 @@ def test_the_emulator_runs_the_ptx(
     assert_emulated(make(row), mode, 1, monkeypatch)
 
 
-OWN_TILES: tuple[Compiled, ...] = (
-    ("vector_add", "vector_add", "f32[1],f32[1],f32[1]", {}),
-    ("softmax", "softmax", "f32[2],f32[2]", {}),
-    ("layer_norm", "layer_norm", "f32[2],f32[1],f32[1],f32[2]", {}),
-    ("gemm", "gemm", "f16[2],f16[2],f16[2]", {}),
-    ("gemm", "gemm_bias_gelu", "f16[2],f16[2],f16[1],f16[2]", {}),
-    ("persistent_gemm", "persistent_gemm", "f16[2],f16[2],f16[2]", {}),
-    ("embedding", "embedding", "f16[2],i32[1],f16[2]", {}),
-    *(
-        ("attention", "attention", "f16[4],f16[4],f16[4],f16[4]", {"D": d, "causal": c})
-        for d in (64, 128)
-        for c in (False, True)
-    ),
-)
-
-
-@pytest.mark.parametrize("row", OWN_TILES, ids=name_of)
+@pytest.mark.parametrize("row", FIRST, ids=name_of)
 def test_the_assembler_spills_and_drops_nothing(row: Compiled, examples: Any) -> None:
     assert_assembles(row)
 
