@@ -28,6 +28,7 @@ class Config:
     cache: bool = True
     dump_dir: Path | None = None
     num_threads: int | None = None
+    spin_ms: float = 2.0
     backend: str | None = None
     ptxas: Path | None = None
     nvdisasm: Path | None = None
@@ -50,6 +51,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _duration(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1e6:
+        raise ValueError("it must be 0 to 1000000")
+    return value
+
+
 def _switch(text: str) -> bool:
     if text not in ("0", "1"):
         raise ValueError("it must be 0 or 1")
@@ -68,6 +76,9 @@ VARIABLES: dict[str, Variable] = {
     "TILEC_DUMP_DIR": Variable("dump_dir", Path, "write every stage of every compilation here"),
     "TILEC_NUM_THREADS": Variable(
         "num_threads", _positive, "threads of the CPU backend (default: all cores)"
+    ),
+    "TILEC_SPIN_MS": Variable(
+        "spin_ms", _duration, "how long idle CPU threads look for a launch before they sleep (default: 2)"
     ),
     "TILEC_BACKEND": Variable("backend", _backend, "backend of launches that do not name one"),
     "TILEC_PTXAS": Variable("ptxas", Path, "the assembler to use instead of the one found"),

@@ -4,7 +4,7 @@ A pool is a block of memory shared with the workers. Its epoch is odd while a jo
 open: the launcher writes the job, opens it, takes instances itself, closes it and
 waits until nobody runs. A worker announces itself, looks whether the job is still
 open, and takes a ticket before it touches anything. Workers look for the next job
-for some microseconds before they sleep.
+for a while before they sleep (TILEC_SPIN_MS), and soon let others run between two looks.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import atexit
 import ctypes
 import os
 import threading
+import time
 from functools import cache
 from typing import Any
 
@@ -20,15 +21,18 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from tilec.ir.errors import ResourceError
+from tilec.runtime.config import config
 from tilec.runtime.machine import Code, compile_text
 
 # Offsets in bytes; what different threads write lies in different cache lines.
 _FIELDS = {
-    "epoch": 0, "entry": 64, "args": 72, "end": 80, "chunk": 88, "spaces": 96, "stop": 104,
+    "epoch": 0, "entry": 64, "args": 72, "end": 80, "chunk": 88, "spaces": 96, "stop": 104, "patience": 112,
     "counter": 128, "tickets": 192, "running": 256, "sleeping": 320, "mutex": 384, "cond": 512,
 }  # fmt: skip
 _BYTES = 640
 _SPINS = 2000
+# Nanoseconds for which a worker keeps its core while it looks; then it yields at every look.
+_BUSY = 100_000
 # Tells the core that this is a waiting loop: intrinsic, its parameters, the argument; for x86 or not.
 _PAUSE = {True: ("llvm.x86.sse2.pause", "", ""), False: ("llvm.aarch64.hint", "i32", "i32 1")}
 
@@ -40,6 +44,18 @@ declare i32 @pthread_mutex_unlock(ptr)
 declare i32 @pthread_cond_wait(ptr, ptr)
 declare i32 @pthread_cond_broadcast(ptr)
 declare i32 @sched_yield()
+declare i32 @clock_gettime(i32, ptr)
+
+define internal i64 @now() {
+  %time = alloca { i64, i64 }
+  %r = call i32 @clock_gettime(i32 CLOCK, ptr %time)
+  %s = load i64, ptr %time
+  %place = getelementptr i8, ptr %time, i64 8
+  %n = load i64, ptr %place
+  %whole = mul i64 %s, 1000000000
+  %sum = add i64 %whole, %n
+  ret i64 %sum
+}
 
 define void @pool_init(ptr %pool) {
   $mutex $cond
@@ -50,24 +66,32 @@ define void @pool_init(ptr %pool) {
 
 define void @pool_work(ptr %pool, i64 %index) {
 start:
-  $epoch $entry $args $end $chunk $spaces $stop $counter $tickets $running $sleeping $mutex $cond
+  $epoch $entry $args $end $chunk $spaces $stop $patience $counter $tickets $running $sleeping $mutex $cond
+  %patient = load i64, ptr %patience
   br label %next
 next:
   %seen = phi i64 [0, %start], [%seen, %missed], [%now, %late], [%now, %ran]
+  %since = call i64 @now()
   br label %spin
 spin:
-  %n = phi i64 [0, %next], [%n1, %again]
   %e = load atomic i64, ptr %epoch seq_cst, align 8
   %odd = trunc i64 %e to i1
   %new = icmp ne i64 %e, %seen
   %open = and i1 %odd, %new
   br i1 %open, label %enter, label %idle
 idle:
-  %n1 = add i64 %n, 1
-  %more = icmp ult i64 %n1, SPINS
-  br i1 %more, label %again, label %sleep
+  %time = call i64 @now()
+  %waited = sub i64 %time, %since
+  %tired = icmp uge i64 %waited, %patient
+  br i1 %tired, label %sleep, label %again
 again:
+  %long = icmp ugt i64 %waited, BUSY
+  br i1 %long, label %yield, label %pause
+pause:
   call void PAUSE
+  br label %spin
+yield:
+  %y0 = call i32 @sched_yield()
   br label %spin
 sleep:
   %l = call i32 @pthread_mutex_lock(ptr %mutex)
@@ -183,6 +207,7 @@ def _text() -> str:
     x86 = llvm.get_process_triple().startswith(("x86_64", "i686", "amd64"))
     name, kind, argument = _PAUSE[x86]
     text = text.replace("PAUSE", f"@{name}({argument})").replace("SPINS", str(_SPINS))
+    text = text.replace("BUSY", str(_BUSY)).replace("CLOCK", str(time.CLOCK_MONOTONIC))
     return f"{text}\ndeclare void @{name}({kind})\n"
 
 
@@ -212,6 +237,8 @@ class Pool:
         self._memory = np.zeros(_BYTES + LINE, np.uint8)
         self._address = aligned(self._memory)
         self._call["pool_init"](self._address)
+        patience = ctypes.c_int64.from_address(self._address + _FIELDS["patience"])
+        patience.value = int(config().spin_ms * 1e6)
         self._workers: list[threading.Thread] = []
         self._scratch: list[np.ndarray[Any, Any]] = []
         self._spaces: Any = (ctypes.c_void_p * 0)()

@@ -40,9 +40,9 @@ def ticking(costs: dict[str, float]) -> tuple[Callable[[], float], Callable[[str
 
 def test_speeds_and_ratios() -> None:
     clock, run = ticking({"ours": 2.0, "theirs": 3.0})
-    assert in_turns([run("ours"), run("theirs")], 3, clock) == pytest.approx([2.0, 3.0])
+    assert in_turns([run("ours"), run("theirs")], 3, clock, 0.0) == pytest.approx([2.0, 3.0])
     work = Work("w", "p", 1.4, 6e9, "GB/s", lambda: Prepared(run("ours"), run("theirs"), lambda: 0.5))
-    row = measure(work, 3, clock)
+    row = measure(work, 3, clock, 0.0)
     assert (row.ours, row.theirs, row.ratio) == pytest.approx((3.0, 2.0, 1.5))
     assert row.reached and row.error == 0.5 and row.peer_error is None
     [line] = table([row])
@@ -51,7 +51,7 @@ def test_speeds_and_ratios() -> None:
 
 def test_a_missing_peer_leaves_the_ratio_open() -> None:
     clock, run = ticking({"ours": 2.0})
-    row = measure(Work("w", "p", 1.0, 2e9, "GB/s", lambda: Prepared(run("ours"), None)), 1, clock)
+    row = measure(Work("w", "p", 1.0, 2e9, "GB/s", lambda: Prepared(run("ours"), None)), 1, clock, 0.0)
     assert row.theirs is None and row.ratio is None and row.reached is None
     assert "not installed" in next(iter(table([row])))
 

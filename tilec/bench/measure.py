@@ -7,9 +7,9 @@ from collections.abc import Callable
 from statistics import median
 
 Run = Callable[[], object]
-
-
 Clock = Callable[[], float]
+# Seconds: OpenBLAS' threads yield in a loop for about 20 ms before they sleep, those of OpenMP less.
+SETTLE = 0.1
 
 
 def timed(run: Run, calls: int, clock: Clock = time.perf_counter) -> float:
@@ -20,13 +20,19 @@ def timed(run: Run, calls: int, clock: Clock = time.perf_counter) -> float:
     return (clock() - start) / calls
 
 
-def calls_for(run: Run, least: float = 2e-3) -> int:
+def calls_for(run: Run, least: float = 10e-3) -> int:
     """How many calls last so long that the clock and a wake-up do not matter."""
     return max(1, min(1000, int(least / max(timed(run, 1), 1e-9))))
 
 
-def in_turns(runs: list[Run], samples: int, clock: Clock = time.perf_counter) -> list[float]:
-    """The median seconds of a call of each, measured alternately after a warm-up."""
+def in_turns(
+    runs: list[Run], samples: int, clock: Clock = time.perf_counter, settle: float = SETTLE
+) -> list[float]:
+    """The median seconds of a call of each, measured alternately after a warm-up.
+
+    Before each sample nothing runs for ``settle`` seconds, then one call is not timed: idle threads
+    of the other side look for work on our cores for a while, and those of this side may sleep.
+    """
     calls = []
     for run in runs:
         timed(run, 2)
@@ -35,5 +41,7 @@ def in_turns(runs: list[Run], samples: int, clock: Clock = time.perf_counter) ->
     for i in range(samples):
         order = list(range(len(runs)))
         for r in order if i % 2 == 0 else order[::-1]:
+            time.sleep(settle)
+            runs[r]()
             times[r].append(timed(runs[r], calls[r], clock))
     return [median(t) for t in times]

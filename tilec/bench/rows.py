@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tilec.bench import kernels
-from tilec.bench.measure import Clock, in_turns, timed
+from tilec.bench.measure import SETTLE, Clock, in_turns, timed
 from tilec.bench.peers import keep_memory, library
 from tilec.bench.works import Work, works
 
@@ -42,21 +42,21 @@ class Row:
 
 def run_all(
     only: str = "", samples: int = 9, quick: bool = False, told: Callable[[Row], None] = lambda row: None,
-    clock: Clock = time.perf_counter,
+    clock: Clock = time.perf_counter, settle: float = SETTLE,
 ) -> dict[str, Any]:  # fmt: skip
     """Time every work whose name contains ``only``; gives what the JSON form has."""
     keep_memory()
     rows: list[Row] = []
-    for row in _rows([w for w in works(quick) if only in w.name], samples, clock):
+    for row in _rows([w for w in works(quick) if only in w.name], samples, clock, settle):
         rows.append(row)
         told(row)
     return {"host": host(), "launch_us": launch_microseconds(), "rows": [asdict(r) for r in rows]}
 
 
-def _rows(chosen: Sequence[Work], samples: int, clock: Clock) -> Iterator[Row]:
+def _rows(chosen: Sequence[Work], samples: int, clock: Clock, settle: float) -> Iterator[Row]:
     grouped: dict[str, list[float]] = {}
     for work in chosen:
-        row = measure(work, samples, clock)
+        row = measure(work, samples, clock, settle)
         yield row
         if work.group and row.ratio is not None:
             grouped.setdefault(work.group, []).append(row.ratio)
@@ -65,11 +65,11 @@ def _rows(chosen: Sequence[Work], samples: int, clock: Clock) -> Iterator[Row]:
         yield Row(f"{group}, geometric mean", "numpy", mean, 1.0, "x", mean, 1.0)
 
 
-def measure(work: Work, samples: int, clock: Clock = time.perf_counter) -> Row:
+def measure(work: Work, samples: int, clock: Clock = time.perf_counter, settle: float = SETTLE) -> Row:
     """One work, in turns with its peer."""
     found = work.prepare()
     runs = [r for r in (found.ours, found.theirs) if r is not None]
-    seconds = in_turns(runs, samples, clock)
+    seconds = in_turns(runs, samples, clock, settle)
     speeds = [work.amount / s / 1e9 for s in seconds]
     theirs = speeds[1] if len(speeds) > 1 else None
     ratio = None if theirs is None else speeds[0] / theirs
