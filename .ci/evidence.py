@@ -1,74 +1,110 @@
-"""What ptxas makes of six kernels, ours and Triton's, and what the schedule proves: writes docs/evidence.md.
+"""What ptxas makes of every kernel of the examples, and what its schedule proves: writes docs/evidence.md.
 
-python .ci/evidence.py: needs ptxas and nvdisasm (pip install 'tilec[test]'), and Triton for its rows.
+python .ci/evidence.py [FOLDER]: needs ptxas and nvdisasm (pip install 'tilec[test]'); Triton for its rows.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tilec.bench_compile.cases import CASES
-from tilec.runtime import sass, toolchain
-
 ROOT = Path(__file__).parents[1]
-TARGET = "sm_90a"
+sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "tests" / "examples")]
+
+from own_tiles import OWN_TILES  # noqa: E402
+
+from tilec.bench_compile.cases import BESIDE_TRITON  # noqa: E402
+from tilec.ir.errors import TilecError  # noqa: E402
+from tilec.runtime import sass, toolchain  # noqa: E402
+
+HOPPER = "sm_90a"
+TARGETS = (HOPPER, "sm_80")
 COLUMNS = ("instructions", "stalls", *sass.KINDS)
+WHY = {"range": "less is refuted", "": ""}
+FLOAT8 = "sm_80 has no conversions of 8-bit floats"
 
 PAGE = """\
 # Evidence
 
-What can be said of six kernels without a GPU: the interval of their loop with its bound, how full
-each unit is in [the machine model](machine-model.md), and what ptxas {ptxas} makes of the PTX for {target}.
-**Nothing here was measured on a GPU.** Static counts are not speed. `python .ci/evidence.py` makes this page;
-Triton's rows are its version {triton}, with kernels as its users write them (`tilec/bench_compile/`).
+What can be said of the kernels without a GPU: the interval of their loops with its bound, how full
+each unit is in [the machine model](machine-model.md), and what ptxas {ptxas} makes of the PTX.
+**Nothing here was measured on a GPU.** Static counts are not speed. `python .ci/evidence.py` makes this page.
 
-## Schedules
+Counts are of one warp in the innermost loop around tensor core products (of a kernel without one: all its
+code), the stalls that the assembler wrote into them, and instructions by kind (`runtime/sass.py`). Registers
+are those of the launch; groups change theirs by `setmaxnreg`.
+
+## Beside Triton
+
+The same kernel for both, {target}. Triton's rows are its version {triton}, with kernels as its users write
+them (`tilec/bench_compile/`). A turn of the loop is a step of K (64; 8 bits 128; tf32 32) or 128 keys.
+Triton's keys are masked in every turn.
+
+| kernel | compiler | spilled bytes | all | {columns} |
+|---|---|---|---|{rules}|
+{beside}
+{targets}"""
+
+TARGET = """
+## Every kernel of the examples on {target}
+
+At the tiles that the example names.
 
 | kernel | interval | bound | units in the model |
 |---|---|---|---|
 {schedules}
 
-Softmax and layer norm fill no ring, so there is nothing to schedule.
+Not scheduled, and why:
 
-## Resources
+{unscheduled}
 
-| kernel | compiler | registers | shared memory | spilled bytes | instructions |
-|---|---|---|---|---|---|
-{resources}
-
-Registers are those of the launch; groups change theirs by `setmaxnreg`.
-
-## The loop of the products
-
-Instructions of one warp in the innermost loop, a step of K (64, for 8 bits 128) or 128 keys, the sum of their
-stall cycles, and instructions by kind (`runtime/sass.py`). Ours masks keys beyond the end in every step, as
-Triton's does here.
-
-| kernel | compiler | {columns} |
-|---|---|{rules}|
-{loops}
+| kernel | registers | shared memory | spilled bytes | {columns} |
+|---|---|---|---|{rules}|
+{code}
 """
 
 
-def ours() -> Iterator[tuple[str, Any]]:
-    for name, case in CASES.items():
-        yield name, case.kernel.compile(case.signature, target=TARGET, **case.constants)
+@dataclass(frozen=True)
+class Made:
+    """A kernel as compiled and assembled."""
+
+    name: str
+    compiled: Any
+    assembled: Any
+
+    @property
+    def spilled(self) -> int:
+        return int(self.assembled.spill_stores + self.assembled.spill_loads)
 
 
-def tritons() -> Mapping[str, bytes]:
-    """Triton's machine code by kernel; empty where it is not installed."""
-    if importlib.util.find_spec("triton") is None:
-        return {}
-    from tilec.bench_compile.once import tritons as maker
+def made(name: str, kernel: Any, types: Any, constants: Mapping[str, Any], target: str) -> Made:
+    compiled = kernel.compile(types, target=target, **constants)
+    return Made(name, compiled, toolchain.assemble(compiled.asm["ptx"], target))
 
-    return {name: maker(name, "cubin")() for name in CASES}  # type: ignore[misc]
+
+def title(kernel: str, types: str, constants: Mapping[str, Any]) -> str:
+    first = types if "=" in types else types.split("[")[0]
+    return " ".join((kernel, first, *(f"{k}={v}" for k, v in constants.items())))
+
+
+def examples(target: str) -> Iterator[Made | str]:
+    """Each kernel of the examples; where the target cannot have it, why."""
+    for file, kernel, types, constants in OWN_TILES:
+        name = title(kernel, types, constants)
+        try:
+            found = getattr(importlib.import_module(file), kernel)
+            yield made(name, found, re.split(",(?! )", types), constants, target)
+        except TilecError as error:
+            yield f"| {name} | {error.code}: {error.message} |"
 
 
 def units(problem: Any, ii: int) -> str:
@@ -76,53 +112,74 @@ def units(problem: Any, ii: int) -> str:
     return ", ".join(f"{u} {100 * share:.0f} %" for u, share in sorted(load.items(), key=lambda x: -x[1]))
 
 
-def schedules(name: str, made: Any) -> Iterator[str]:
-    for problem, answer in zip(made.stages.problems, made.schedule, strict=True):
+def schedules(m: Made) -> Iterator[str]:
+    for problem, answer in zip(m.compiled.stages.problems, m.compiled.schedule, strict=True):
+        if answer.schedule is None:
+            yield f"| {m.name} | - | {answer.status}: in program order | |"
+            continue
         ii, bound = answer.schedule.ii, answer.bound
-        why = {
-            "unit": f"{bound.names[0] if bound.names else ''} is held all the time",
-            "range": "refuted below",
-        }
-        reason = f"{answer.status}: {why.get(bound.kind, bound.kind)}"
-        yield f"| {name} | {ii} | {reason} | {units(problem, ii)} |"
+        unit = f"{bound.names[0] if bound.names else ''} is held all the time"
+        reason = unit if bound.kind == "unit" else WHY.get(bound.kind, bound.kind)
+        yield f"| {m.name} | {ii} | {answer.status}: {reason} | {units(problem, ii)} |"
 
 
-def resources(name: str, maker: str, cubin: bytes, facts: str) -> str:
-    code = sass.parse(toolchain.disassemble(cubin, hex=True)).code
-    return f"| {name} | {maker} | {facts} | {len(code)} |"
+def unplanned(m: Made) -> bool:
+    return not m.compiled.schedule or any(a.schedule is None for a in m.compiled.schedule)
 
 
-def loop(name: str, maker: str, cubin: bytes) -> Iterator[str]:
-    found = sass.parse(toolchain.disassemble(cubin, hex=True)).product_loop()
-    if found:
-        numbers = sass.counts(found)
-        yield f"| {name} | {maker} | {' | '.join(str(numbers.get(c, 0)) for c in COLUMNS)} |"
+def shown(cubin: bytes) -> tuple[int, str]:
+    """How many instructions the kernel has, and the counts of its loop."""
+    listing = sass.parse(toolchain.disassemble(cubin, hex=True))
+    numbers = sass.counts(listing.product_loop() or listing.code)
+    return len(listing.code), " | ".join(str(numbers.get(c, 0)) for c in COLUMNS)
+
+
+def section(target: str) -> str:
+    found = list(examples(target))
+    there = [m for m in found if isinstance(m, Made)]
+    loops = [row for m in there for row in schedules(m)]
+    reasons = [f"- {m.name}: {'; '.join(map(str, m.compiled.notes))}" for m in there if unplanned(m)]
+    code = [
+        f"| {m.name} | {m.assembled.registers} | {m.compiled.artifact.smem_bytes} | {m.spilled} | "
+        f"{shown(m.assembled.cubin)[1]} |"
+        for m in there
+    ]
+    refused = [row for row in found if isinstance(row, str)]
+    return filled(
+        TARGET, target=target, schedules=loops, unscheduled=reasons, code=code + refused, columns=COLUMNS
+    )
+
+
+def filled(page: str, columns: tuple[str, ...], **parts: Any) -> str:
+    joined = {k: v if isinstance(v, str) else "\n".join(v) for k, v in parts.items()}
+    return page.format(columns=" | ".join(columns), rules="|".join("---" for _ in columns), **joined)
+
+
+def beside() -> Iterator[str]:
+    """Rows of ours and of Triton's machine code; of the latter none where it is not installed."""
+    there = importlib.util.find_spec("triton") is not None
+    for name, case in BESIDE_TRITON.items():
+        m = made(name, case.kernel, case.signature, case.constants, HOPPER)
+        whole, numbers = shown(m.assembled.cubin)
+        yield f"| {name} | tilec | {m.spilled} | {whole} | {numbers} |"
+        if there:
+            from tilec.bench_compile.once import tritons
+
+            whole, numbers = shown(tritons(name, "cubin")())  # type: ignore[arg-type]
+            yield f"| {name} | Triton | - | {whole} | {numbers} |"
 
 
 def main(folder: Path = ROOT / "docs") -> None:
     os.environ["TILEC_CACHE_DIR"] = tempfile.mkdtemp()
-    theirs = tritons()
-    plans: list[str] = []
-    room: list[str] = []
-    loops: list[str] = []
-    for name, made in ours():
-        done = toolchain.assemble(made.asm["ptx"], TARGET)
-        plans += schedules(name, made)
-        memory, spilled = made.artifact.smem_bytes, done.spill_stores + done.spill_loads
-        room.append(resources(name, "tilec", done.cubin, f"{done.registers} | {memory} | {spilled}"))
-        loops += loop(name, "tilec", done.cubin)
-        if name in theirs:
-            room.append(resources(name, "Triton", theirs[name], "- | - | -"))
-            loops += loop(name, "Triton", theirs[name])
-    text = PAGE.format(
-        target=TARGET,
+    there = importlib.util.find_spec("triton") is not None
+    text = filled(
+        PAGE,
+        target=HOPPER,
         ptxas=toolchain.tool_version(toolchain.need("ptxas")),
-        triton=importlib.metadata.version("triton") if theirs else "(not installed)",
-        schedules="\n".join(plans),
-        resources="\n".join(room),
-        loops="\n".join(loops),
-        columns=" | ".join(COLUMNS),
-        rules="|".join("---" for _ in COLUMNS),
+        triton=importlib.metadata.version("triton") if there else "(not installed)",
+        beside=list(beside()),
+        targets=[section(target) for target in TARGETS],
+        columns=COLUMNS,
     )
     (folder / "evidence.md").write_text(text, encoding="utf-8")
 

@@ -41,6 +41,7 @@ SUITE: tuple[Compiled, ...] = (
     ("batched_gemm", "batched_gemm", "f16[3],f16[3],f16[3]", {}),
     ("swiglu", "swiglu", f"{HALF},f16[2]", {}),
     ("grouped_gemm", "grouped_gemm", "f16[2],f16[3],i32[1],i32[1],i32[1],f16[2]", {}),
+    ("grouped_gemm", "grouped_weights", "f16[2],f16[2],i32[1],f16[3]", {}),
     ("gemv", "gemv", "f16[2],f16[1],f16[1]", {}),
     ("gemv", "flat_gemm", HALF, {}),
     *(
@@ -52,7 +53,6 @@ SUITE: tuple[Compiled, ...] = (
         ("attention_varlen", "attention_varlen", "f16[3],f16[3],f16[3],i32[1],i32[1],f16[3]", {"D": d})
         for d in (64, 128)
     ),
-    *(("attention", "attention", HEADED, {"D": d, "causal": c}) for d in (64, 128) for c in (False, True)),
     ("attention", "attention", HEADED.replace("f16", "bf16"), {"D": 256, "causal": True, "BN": 64}),
     *(
         ("attention_fp8", "attention_fp8", "e4m3[4],e4m3[4],e4m3[4],bf16[4],f32,f32", {"D": d})

@@ -38,9 +38,9 @@ def tritons(name: str, output: str) -> Callable[[], object]:
     from triton.backends.nvidia.compiler import CUDABackend  # type: ignore[import-not-found]
     from triton.compiler import ASTSource  # type: ignore[import-not-found]
 
-    from tilec.bench_compile.triton_kernels import CASES
+    from tilec.bench_compile.triton_kernels import BESIDE_TRITON
 
-    case = CASES[name]
+    case = BESIDE_TRITON[name]
     if output == "ptx":
         CUDABackend.make_cubin = lambda self, src, *rest: b""
 

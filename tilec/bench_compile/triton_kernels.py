@@ -26,7 +26,7 @@ def gemm(A, B, C, M, N, K, am, bk, bn, cm, BM: tl.constexpr, BN: tl.constexpr, B
     ks = tl.arange(0, BK)
     a = A + rows[:, None] * am + ks[None, :]
     b = B + ks[:, None] * bk + columns[None, :] * bn
-    acc = tl.zeros((BM, BN), dtype=tl.float32)
+    acc = tl.zeros((BM, BN), dtype=tl.int32 if A.dtype.element_ty == tl.int8 else tl.float32)
     for k in range(0, tl.cdiv(K, BK)):
         left = K - k * BK
         x = tl.load(a, mask=(rows[:, None] < M) & (ks[None, :] < left), other=0.0)
@@ -51,7 +51,7 @@ def attention(Q, K, V, O, head, row, queries, keys, causal: tl.constexpr, D: tl.
     for start in range(0, stop, BN):
         columns = start + ns
         k = tl.load(K + base + columns[None, :] * row + ds[:, None], mask=columns[None, :] < keys, other=0.0)
-        s = tl.dot(q, k) * (1.4426950408889634 / 11.313708498984761)
+        s = tl.dot(q, k) * (1.4426950408889634 / D**0.5)
         seen = columns[None, :] < keys
         if causal:
             seen = seen & (columns[None, :] <= rows[:, None])
@@ -87,6 +87,16 @@ def layer_norm(X, W, B, Y, stride, n, BN: tl.constexpr):
     tl.store(Y + tl.program_id(0) * stride + at, (d * scale * w + b).to(Y.dtype.element_ty), mask=at < n)
 
 
+@triton.jit
+def rms_norm(X, W, Y, stride, n, BN: tl.constexpr):
+    at = tl.arange(0, BN)
+    x = tl.load(X + tl.program_id(0) * stride + at, mask=at < n, other=0.0)
+    scale = tl.rsqrt(tl.sum(x * x, 0) / n + 1e-5)
+    tl.store(
+        Y + tl.program_id(0) * stride + at, x * scale * tl.load(W + at, mask=at < n, other=0.0), mask=at < n
+    )
+
+
 @dataclass(frozen=True)
 class Case:
     """A kernel, types by parameter, constants, and options of the compiler."""
@@ -104,21 +114,30 @@ def _types(pointers: str, kind: str, numbers: str, **other: str) -> dict[str, st
 _WARPS = {"num_warps": 8, "num_stages": 3}
 _HEADS = _types("Q K V O", "*fp16", "head row queries keys")
 _TILE = {"D": 128, "BM": 128, "BN": 128}
+_SMALL = {"D": 64, "BM": 128, "BN": 128}
+_PIPELINED = {"num_warps": 8, "num_stages": 2}
+_NN, _NT = ("M N K am bk cm", {"bn": 1}), ("M N K am bn cm", {"bk": 1})
+
+
+def _gemm(a: str, c: str, numbers: tuple[str, Mapping[str, int]], bn: int, bk: int) -> Case:
+    constants = {**numbers[1], "BM": 128, "BN": bn, "BK": bk}
+    return Case(gemm, _types("A B", f"*{a}", numbers[0], C=f"*{c}"), constants, _WARPS)
+
+
 CASES: Mapping[str, Case] = {
-    "gemm fp16": Case(
-        gemm,
-        _types("A B C", "*fp16", "M N K am bk cm"),
-        {"bn": 1, "BM": 128, "BN": 256, "BK": 64},
-        _WARPS,
-    ),
-    "gemm fp8": Case(
-        gemm,
-        _types("A B", "*fp8e4nv", "M N K am bn cm", C="*fp16"),
-        {"bk": 1, "BM": 128, "BN": 256, "BK": 128},
-        _WARPS,
-    ),
-    "attention": Case(attention, _HEADS, {"causal": False, **_TILE}, {"num_warps": 8, "num_stages": 2}),
-    "attention causal": Case(attention, _HEADS, {"causal": True, **_TILE}, {"num_warps": 8, "num_stages": 2}),
+    "gemm fp16": _gemm("fp16", "fp16", _NN, 256, 64),
+    "gemm fp8": _gemm("fp8e4nv", "fp16", _NT, 256, 128),
+    "attention": Case(attention, _HEADS, {"causal": False, **_TILE}, _PIPELINED),
+    "attention causal": Case(attention, _HEADS, {"causal": True, **_TILE}, _PIPELINED),
     "softmax": Case(softmax, _types("X Y", "*fp16", "stride n"), {"BN": 1024}),
     "layer norm": Case(layer_norm, _types("X W B Y", "*fp16", "stride n"), {"BN": 1024}),
+}
+BESIDE_TRITON: Mapping[str, Case] = {
+    **CASES,
+    "gemm bf16": _gemm("bf16", "bf16", _NN, 256, 64),
+    "gemm tf32": _gemm("fp32", "fp32", _NT, 128, 32),
+    "gemm int8": _gemm("i8", "i32", _NT, 256, 128),
+    "attention 64": Case(attention, _HEADS, {"causal": False, **_SMALL}, _PIPELINED),
+    "attention 64 causal": Case(attention, _HEADS, {"causal": True, **_SMALL}, _PIPELINED),
+    "rms norm": Case(rms_norm, _types("X W Y", "*fp32", "stride n"), {"BN": 4096}),
 }
