@@ -9,7 +9,8 @@ Largest errors against the exact function, before the rounding to the tile's dty
     pow             (4 + 3 |b log2 a|) ulp + |b| 2**-21 relative
     rsqrt           2 ulp
     sin, cos        2**-19 absolute for |x| < 2**15
-    tanh, sigmoid   4 ulp
+    tanh            4 ulp
+    sigmoid         4 ulp for x > 0, else 4 + 1.5 |x| ulp; results below 2**-126 are 0
     erf             2**-20 absolute
 
 float64 has no such instructions: UnsupportedError U131.
@@ -28,7 +29,7 @@ from tilec.ir.ptx.module import Float, Reg, f32
 from tilec.ir.types import DType
 
 LOG2_E, LN_2 = 1 / math.log(2), math.log(2)
-ONE, TWO, HALF = f32(1.0), f32(2.0), f32(0.5)
+ONE, HALF = f32(1.0), f32(0.5)
 # 2 pi in three parts of which the first two have trailing zeros, so that n * part is exact.
 TWO_PI = (6.28125, 0.0019350051879882812, 3.0199159819567529e-07)
 # Least squares fits at 400 Chebyshev points: tanh(x) = x + x**3 p(x**2) for x**2 <= 0.36,
@@ -74,7 +75,8 @@ class F32:
         return total
 
     def reciprocal(self, x: Reg) -> Reg:
-        return self("rcp.rn.f32", x)
+        """Within 1 ulp, and of numbers of at least 1, since results below 2**-126 become 0."""
+        return self("rcp.approx.ftz.f32", x)
 
 
 def _exp(f: F32, x: Reg) -> Reg:
@@ -103,7 +105,7 @@ def _circular(name: str) -> Element:
 def _tanh(f: F32, x: Reg) -> Reg:
     size = f("abs.f32", x)
     grown = f("add.rn.f32", f.ex2(f.mul(size, f32(2 * LOG2_E))), ONE)
-    large = f("copysign.f32", x, f("sub.rn.f32", ONE, f.mul(TWO, f.reciprocal(grown))))
+    large = f("copysign.f32", x, f.fma(f32(-2.0), f.reciprocal(grown), ONE))
     square = f.mul(x, x)
     small = f.fma(f.mul(f.polynomial(square, TANH), square), x, x)
     return f.select(f.test("setp.ge.f32", size, f32(0.6)), large, small)
