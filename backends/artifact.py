@@ -27,13 +27,13 @@ class TensorMap:
 class Param:
     """One parameter of the entry, in order.
 
-    ``arg`` is the index of the kernel argument it comes from. "pointer" is the
+    ``arg`` is the index of the kernel argument it comes from (-1: of none). "pointer" is the
     base address (u64), "dim" the extent (s32) and "stride" the stride in elements
     (s64) along ``axis``, "scalar" the value itself in ``dtype``, "tensor_map" 128
-    bytes encoded from ``map``.
+    bytes encoded from ``map``, "workspace" the address (u64) of the launch's workspace.
     """
 
-    kind: Literal["pointer", "dim", "stride", "scalar", "tensor_map"]
+    kind: Literal["pointer", "dim", "stride", "scalar", "tensor_map", "workspace"]
     arg: int
     axis: int = 0
     dtype: DType | None = None
@@ -42,7 +42,10 @@ class Param:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A compiled PTX kernel. The grid is the user's, one CTA per program instance."""
+    """A compiled PTX kernel. The grid is the user's, one CTA per program instance.
+
+    ``workspace``: bytes of global memory for each program, aligned to 128, that the launch gives.
+    """
 
     target: str
     text: str
@@ -50,6 +53,7 @@ class Artifact:
     params: tuple[Param, ...]
     threads: int
     smem_bytes: int
+    workspace: int = 0
 
 
 @dataclass(frozen=True)

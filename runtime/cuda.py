@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 from tilec.backends.artifact import Artifact, Param, TensorMap
@@ -63,13 +65,27 @@ def launch(artifact: Artifact, grid: Sequence[int], args: Sequence[Any], stream:
     described = [describe(a) if _is_tensor(artifact, i) else a for i, a in enumerate(args)]
     _check_devices(artifact, args)
     function = _function(bindings, artifact)
-    buffers = [_buffer(bindings, p, described) for p in artifact.params]
-    pointers = (ctypes.c_void_p * max(len(buffers), 1))(*(address for _, address in buffers))
-    result = bindings.cuLaunchKernel(
-        function, *full, artifact.threads, 1, 1, artifact.smem_bytes, _handle(stream),
-        ctypes.addressof(pointers), 0,
-    )  # fmt: skip
-    _call(bindings, result)
+    with _workspace(bindings, artifact.workspace * prod(full), _handle(stream)) as workspace:
+        buffers = [_buffer(bindings, p, described, workspace) for p in artifact.params]
+        pointers = (ctypes.c_void_p * max(len(buffers), 1))(*(address for _, address in buffers))
+        result = bindings.cuLaunchKernel(
+            function, *full, artifact.threads, 1, 1, artifact.smem_bytes, _handle(stream),
+            ctypes.addressof(pointers), 0,
+        )  # fmt: skip
+        _call(bindings, result)
+
+
+@contextmanager
+def _workspace(bindings: Any, size: int, stream: int) -> Iterator[int]:
+    """The address of memory for one launch; it is given back, in the order of the stream, after it."""
+    if not size:
+        yield 0
+        return
+    address = _call(bindings, bindings.cuMemAllocAsync(size, stream))
+    try:
+        yield int(address)
+    finally:
+        _call(bindings, bindings.cuMemFreeAsync(address, stream))
 
 
 def _checked_grid(grid: Sequence[int]) -> tuple[int, int, int]:
@@ -92,8 +108,11 @@ def _check_devices(artifact: Artifact, args: Sequence[Any]) -> None:
                                  help='move it to the GPU, or launch with backend="cpu"')  # fmt: skip
 
 
-def _buffer(bindings: Any, param: Param, args: Sequence[Any]) -> tuple[Any, int]:
+def _buffer(bindings: Any, param: Param, args: Sequence[Any], workspace: int) -> tuple[Any, int]:
     """The bytes of one entry parameter: an object that owns them, and their address."""
+    if param.kind == "workspace":
+        held = ctypes.c_uint64(workspace)
+        return held, ctypes.addressof(held)
     if param.kind == "tensor_map":
         if param.map is None:
             raise TilecValueError("V604", f"parameter of argument {param.arg} has no tensor map")

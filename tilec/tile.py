@@ -181,12 +181,15 @@ class Axes(Sequence[Any]):
 
 
 class TensorArg:
-    """A tensor argument: memory that `tl.load`, `tl.store`, `tl.gather` and the like access."""
+    """A tensor argument: memory that `tl.load`, `tl.store`, `tl.gather` and the like access.
 
-    __slots__ = ("region", "tracer", "value")
+    ``of``: the argument that it is a section of, if it is one.
+    """
 
-    def __init__(self, tracer: Tracer, region: Region, value: Value) -> None:
-        self.tracer, self.region, self.value = tracer, region, value
+    __slots__ = ("of", "region", "tracer", "value")
+
+    def __init__(self, tracer: Tracer, region: Region, value: Value, of: TensorArg | None = None) -> None:
+        self.tracer, self.region, self.value, self.of = tracer, region, value, of
 
     @property
     def type(self) -> TensorType:

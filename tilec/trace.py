@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from tilec.ir.core import Block, Kernel, Op, Value
+from tilec.ir.core import Block, Kernel, Op, Value, walk
 from tilec.ir.errors import (
     InternalError,
     ResourceError,
@@ -21,9 +21,10 @@ from tilec.ir.errors import (
     TilecSyntaxError,
     TilecTypeError,
     TilecValueError,
+    UnsupportedError,
 )
 from tilec.ir.loc import UNKNOWN, Loc
-from tilec.ir.ops import make
+from tilec.ir.ops import make, opdef, section_sources, written_tensors
 from tilec.ir.types import TensorType, TileType, Type
 from tilec.source import here, of_traceback, raised_by_us
 
@@ -100,6 +101,13 @@ class Tracer:
                 help="use tl.range instead of a Python loop",
             )  # fmt: skip
         return [Tile(self, self.region, r) for r in op.results]
+
+    def section(self, tensor: TensorArg, bounds: Sequence[Tile], axis: int) -> TensorArg:
+        """Record a section of a tensor argument."""
+        from tilec.tile import TensorArg
+
+        (made,) = self.emit("section", [tensor, *bounds], hints=(tensor.name,), axis=axis)
+        return TensorArg(self, self.region, made.value, tensor)
 
     def visible(self, tile: Any, loc: Loc | None = None) -> Value:
         """The tile's value, or an error if its region is closed."""
@@ -237,7 +245,24 @@ def trace(
         handle = TensorArg if isinstance(what, TensorType) else Tile
         values[key] = handle(tracer, tracer.region, params[-1])
     tracer.run(fn, (), values)
-    return Kernel(name, tuple(params), tracer.region.close((), loc)), tracer.functions
+    body = tracer.region.close((), loc)
+    _check_sections(body)
+    return Kernel(name, tuple(params), body), tracer.functions
+
+
+def _check_sections(body: Block) -> None:
+    """A tensor that the kernel writes is accessed under one name: so its accesses need no more order
+    than the names tell."""
+    sources, written = section_sources(body), written_tensors(body)
+    names: dict[Value, Value] = {}
+    for op in (o for o in walk(body) if opdef(o.name).family == "memory"):
+        tensor = op.args[0]
+        root = sources.get(tensor, tensor)
+        if root in written and names.setdefault(root, tensor) is not tensor:
+            raise UnsupportedError(
+                "U322", f"{root.hint!r} is written, and accessed through more than one tensor", loc=op.loc,
+                help="access it through one section only",
+            )  # fmt: skip
 
 
 class Constant:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from tilec.backends.cpu import dot, loops
@@ -11,6 +12,7 @@ from tilec.backends.cpu.memory import to_index
 from tilec.backends.cpu.rules import RULES, emits
 from tilec.backends.cpu.shapes import tile_type
 from tilec.backends.cpu.tiles import POINTWISE, Code
+from tilec.backends.cpu.views import place
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Block, Op, Value, free_values
 from tilec.ir.errors import UnsupportedError
@@ -261,6 +263,24 @@ def _dim(code: Code, op: Op) -> None:
 @emits("stride")
 def _stride(code: Code, op: Op) -> None:
     code.env[op.result] = loops.i64(code.env[op.args[0]].strides[op.attrs["axis"]])
+
+
+@emits("section")
+def _section(code: Code, op: Op) -> None:
+    """The same memory, with bounds of its own."""
+    axis, tensor = op.attrs["axis"], code.env[op.args[0]]
+    start, stop = (to_index(code, a) for a in op.args[1:])
+    low = _between(code.b, start, I64(0), tensor.extents[axis])
+    high = _between(code.b, stop, low, tensor.extents[axis])
+    extents = (*tensor.extents[:axis], code.b.sub(high, low), *tensor.extents[axis + 1 :])
+    first = [low if d == axis else 0 for d in range(len(extents))]
+    code.env[op.result] = replace(tensor, pointer=place(code.b, tensor, first), extents=extents)
+
+
+def _between(b: Any, x: Any, low: Any, high: Any) -> Any:
+    """``x`` cut to [low, high]."""
+    above = b.select(b.icmp_signed(">", x, low), x, low)
+    return b.select(b.icmp_signed("<", above, high), above, high)
 
 
 @emits("yield")

@@ -41,6 +41,7 @@ class Ampere:
         self.plan = allocate(kernel, staging(kernel), tile_bytes=tile_bytes, limit=smem)
         self.products = Products(kernel, rules["dot"])
         self.rings: dict[Value, Ring] = {}
+        self.workspace = 0
 
     @property
     def rules(self) -> Mapping[str, Rule]:
@@ -54,6 +55,7 @@ class Ampere:
             "for": self._for,
             "load": self._load,
             "store": self._store,
+            "section": self._section,
             "reshape": view_rule(self.base["reshape"]),
             "permute": view_rule(self.base["permute"]),
             "convert_layout": convert_rule(self.base["convert_layout"]),
@@ -69,8 +71,7 @@ class Ampere:
             e.smem()
         for ring, tiles in self.tiles.items():
             self.rings[ring] = open_ring(e, tiles, self.plan.rings[ring])
-            for copies in self._copies(e, self.puts[ring]):
-                copies.prepare()
+            self._prepare_copies(e, self.puts[ring])
         for op in walk(self.kernel.body):
             if op.name == "aref.get":
                 self._prepare_readers(e, op)
@@ -111,11 +112,20 @@ class Ampere:
         return tuple(found)
 
     def _copies(self, e: Emitter, put: Op) -> list[Copies]:
-        loads = [self.defs[value] for value in put.args[1:]]
         return [
-            Copies(e, e.tensor(load.args[0]), tile, tile.shape)
-            for load, tile in zip(loads, self.tiles[put.args[0]], strict=True)
+            Copies(e, e.tensor(tensor), tile, tile.shape)
+            for tensor, tile in zip(self._tensors(put), self.tiles[put.args[0]], strict=True)
         ]
+
+    def _tensors(self, put: Op) -> list[Value]:
+        """The tensors that the tiles of a put come from."""
+        return [self.defs[value].args[0] for value in put.args[1:]]
+
+    def _prepare_copies(self, e: Emitter, put: Op) -> None:
+        """What the loop around would compute again, as soon as all tensors of a put are there."""
+        if all(tensor in e.env for tensor in self._tensors(put)):
+            for copies in self._copies(e, put):
+                copies.prepare()
 
     # Rules.
 
@@ -141,6 +151,12 @@ class Ampere:
             e.bind(op.result, pending(e, self.requests[op], range(len(op.args) - 1)))
         else:
             self.base["load"](e, op)
+
+    def _section(self, e: Emitter, op: Op) -> None:
+        self.base["section"](e, op)
+        for put in self.puts.values():
+            if op.result in self._tensors(put):
+                self._prepare_copies(e, put)
 
     def _store(self, e: Emitter, op: Op) -> None:
         tile = staged(op, room(self.plan.rings.values())) if op in self.sync.idle else None

@@ -34,7 +34,8 @@ def compile_kernel(kernel: Kernel, target: str = "sm_90a") -> Artifact:
     """Compile a SCHEDULED kernel. Equal input gives equal bytes.
 
     The entry's parameters are, for each argument of the kernel in order, the value of a
-    scalar, or of a tensor its pointer, all extents and all strides; tensor maps follow.
+    scalar, or of a tensor its pointer, all extents and all strides; tensor maps and the
+    address of the workspace follow.
     """
     row, placed = TARGETS[target], assign_layouts(kernel)
     by_warps = row.products == "mma.sync" or are_shared(kernel)
@@ -47,10 +48,12 @@ def compile_kernel(kernel: Kernel, target: str = "sm_90a") -> Artifact:
 
 
 class Machine(Protocol):
-    """What a family of targets adds: rules for a kernel with layouts, and its plan of shared memory."""
+    """What a family of targets adds: rules for a kernel with layouts, its plan of shared memory, and
+    the bytes of global memory that a program works in."""
 
     kernel: Kernel
     plan: SmemPlan
+    workspace: int
 
     @property
     def rules(self) -> Mapping[str, Rule]: ...
@@ -72,8 +75,10 @@ def emit_kernel(machine: Machine, target: str) -> Artifact:
     e.run_block(kernel.body)
     machine.end(e)
     e.emit("ret")
-    params += [Param("tensor_map", m.arg, map=m) for m in e.maps]
-    return Artifact(target, builder.text(), kernel.name, tuple(params), group.threads, plan.total)
+    params += e.added
+    return Artifact(
+        target, builder.text(), kernel.name, tuple(params), group.threads, plan.total, machine.workspace
+    )
 
 
 def _warps(kernel: Kernel) -> int:

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tilec.backends.artifact import TensorMap
+from tilec.backends.artifact import Param, TensorMap
 from tilec.backends.ptx.liveness import deaths, op_uses
 from tilec.backends.ptx.order import Order
 from tilec.backends.ptx.strips import run_chain, units
@@ -35,6 +35,7 @@ from tilec.passes.allocate import SmemPlan
 Rule = Callable[["Emitter", Op], None]
 Guard = Reg | Not | None
 SMEM = Sym("smem")
+MAP_BYTES = 128  # of a tensor map
 
 
 def register_type(dtype: DType) -> str:
@@ -82,17 +83,26 @@ class Fragment:
 @dataclass(frozen=True)
 class Tensor:
     """A tensor argument: base address (b64), extents (b32, signed), strides (b64, in elements;
-    the number 1 where it is known), and its index among the kernel's arguments."""
+    the number 1 where it is known), and its index among the kernel's arguments.
+
+    A section has tensor maps of its own: ``maps`` has their addresses, and ``shift`` for each axis
+    what to add to coordinates (b32), so that nothing lies inside of an empty section.
+    """
 
     type: TensorType
     pointer: Reg
     dims: tuple[Reg, ...]
     strides: tuple[Reg | Int, ...]
     arg: int
+    maps: Mapping[TensorMap, Reg] = field(default_factory=dict, compare=False)
+    shift: tuple[Reg | None, ...] = ()
 
 
 class Emitter:
-    """State of the emission of one kernel: builder, environment, current group and op."""
+    """State of the emission of one kernel: builder, environment, current group and op.
+
+    ``added``: the entry's parameters after those of the kernel's arguments.
+    """
 
     def __init__(
         self, kernel: Kernel, builder: Builder, rules: Mapping[str, Rule], plan: SmemPlan, group: Group
@@ -101,7 +111,9 @@ class Emitter:
         self.order = Order()
         self.env: dict[Value, Any] = {}
         self.op = Op("entry")
-        self.maps: dict[TensorMap, Sym] = {}
+        self.added: list[Param] = []
+        self._maps: dict[TensorMap, Sym] = {}
+        self._workspace: Sym | None = None
         self._deaths = deaths(kernel.body)
         self._holders: Counter[Reg] = Counter()
         self._moved: set[Value] = set()
@@ -141,9 +153,17 @@ class Emitter:
 
     def map_param(self, map_: TensorMap) -> Sym:
         """The entry's parameter for a tensor map; equal maps share one."""
-        if map_ not in self.maps:
-            self.maps[map_] = self.builder.param("b8", count=128, align=64)
-        return self.maps[map_]
+        if map_ not in self._maps:
+            self._maps[map_] = self.builder.param("b8", count=MAP_BYTES, align=64)
+            self.added.append(Param("tensor_map", map_.arg, map=map_))
+        return self._maps[map_]
+
+    def workspace_param(self) -> Sym:
+        """The entry's parameter for the address of its workspace."""
+        if self._workspace is None:
+            self._workspace = self.builder.param("u64")
+            self.added.append(Param("workspace", -1))
+        return self._workspace
 
     # Values.
 

@@ -15,6 +15,7 @@ from tilec.backends.ptx.hopper_groups import run_groups
 from tilec.backends.ptx.hopper_plan import plan_rings, sites
 from tilec.backends.ptx.hopper_put import put
 from tilec.backends.ptx.hopper_ring import Ring
+from tilec.backends.ptx.hopper_section import plan_sections, section
 from tilec.backends.ptx.hopper_smem import tile_bytes
 from tilec.backends.ptx.hopper_store import StorePlan, drain, only_stored, staging_key, store, store_plan
 from tilec.backends.ptx.hopper_tma import Pending, offsets
@@ -36,6 +37,8 @@ class Hopper:
         self.groups = {s.op: s.group for s in sites(kernel) if s.op.name == "store"}
         self.stores = _stores(kernel)
         self.plan = self._allocate()
+        self.sections = plan_sections(kernel, self.rings, self.stores)
+        self.workspace = self.sections.workspace
         self.open: dict[Value, Ring] = {v: Ring(p, self.plan.rings[v]) for v, p in self.rings.items()}
         self.products = Products(kernel, rules["dot"])
         self.late = late_waits(kernel.body)
@@ -56,6 +59,7 @@ class Hopper:
             "dot.wait": lambda e, op: dot_wait(e, op, self.late),
             "load": self._load,
             "store": self._store,
+            "section": lambda e, op: section(e, op, self.sections, self.base["section"], self.alone),
             "reshape": view_rule(self.base["reshape"]),
             "permute": view_rule(self.base["permute"]),
             "convert_layout": convert_rule(self.base["convert_layout"]),

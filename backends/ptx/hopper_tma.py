@@ -33,8 +33,10 @@ def _narrow(e: Emitter, reg: Reg, value: Value) -> Reg:
 
 def map_address(e: Emitter, tensor: Value, tile: SmemTile) -> Reg:
     """The generic address of the tensor map of an argument for boxes of ``tile``."""
-    arg = e.tensor(tensor).arg
-    found = tensor_map(tensor, tile, arg)
+    bound = e.tensor(tensor)
+    found = tensor_map(tensor, tile, bound.arg)
+    if bound.maps:
+        return bound.maps[found]
     return e.cached(found, lambda: _address(e, e.map_param(found)))  # type: ignore[no-any-return]
 
 
@@ -48,22 +50,29 @@ def coordinates(e: Emitter, tile: SmemTile, box: Box, at: tuple[Reg, ...]) -> tu
     return tuple(_plus(e, at[d], box.start[d]) for d in map_order(tile))
 
 
+def _shifted(e: Emitter, tensor: Value, at: tuple[Reg, ...]) -> tuple[Reg, ...]:
+    """The coordinates of an element, moved out of an empty section."""
+    shift = e.tensor(tensor).shift or (None,) * len(at)
+    pairs = zip(at, shift, strict=True)
+    return tuple(x if by is None else e.make("b32", "add.s32", x, by) for x, by in pairs)
+
+
 def _plus(e: Emitter, reg: Reg, offset: int) -> Reg:
     return e.cached(("plus", reg, offset), lambda: e.make("b32", "add.s32", reg, offset)) if offset else reg
 
 
 def load_tile(e: Emitter, load: Pending, tile: SmemTile, base: Reg, barrier: Addr) -> None:
     """Copy a tile into shared memory at ``base``; its bytes complete on ``barrier``."""
-    where = map_address(e, load.tensor, tile)
+    where, at = map_address(e, load.tensor, tile), _shifted(e, load.tensor, load.offsets)
     opcode = f"cp.async.bulk.tensor.{len(tile.shape)}d.shared::cluster.global.{COMPLETE}"
     for box in tile.boxes():
-        coords = coordinates(e, tile, box, load.offsets)
+        coords = coordinates(e, tile, box, at)
         e.emit(opcode, Addr(base, box.offset), Addr(where, 0, coords), barrier)
 
 
 def store_tile(e: Emitter, tensor: Value, at: tuple[Reg, ...], tile: SmemTile, base: Reg) -> None:
     """Copy a tile from shared memory into a tensor; what lies outside is dropped. The caller commits."""
-    where = map_address(e, tensor, tile)
+    where, at = map_address(e, tensor, tile), _shifted(e, tensor, at)
     opcode = f"cp.async.bulk.tensor.{len(tile.shape)}d.global.shared::cta.bulk_group"
     for box in tile.boxes():
         coords = coordinates(e, tile, box, at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tilec.backends.ptx.arith import dtype_of_operand
 from tilec.backends.ptx.context import Emitter, Rule, register_type
@@ -17,7 +18,7 @@ from tilec.ir.errors import UnsupportedError
 from tilec.ir.layout import Basis, Layout, pad_shape
 from tilec.ir.ops import attr
 from tilec.ir.ptx.module import Addr, Int, Not, Reg
-from tilec.ir.types import DType
+from tilec.ir.types import DType, TensorType
 
 GRID_AXES = "xyz"
 
@@ -37,6 +38,24 @@ def _dim(e: Emitter, op: Op) -> None:
 def _stride(e: Emitter, op: Op) -> None:
     stride = e.tensor(op.args[0]).strides[op.attrs["axis"]]
     e.bind_regs(op.result, [stride if isinstance(stride, Reg) else e.make("b64", "mov.b64", stride)])
+
+
+def _section(e: Emitter, op: Op) -> None:
+    """The same memory from another address, with another extent; an empty one keeps the address."""
+    axis, tensor = op.attrs["axis"], e.tensor(op.args[0])
+    start, stop = (wide_index(e, dtype_of_operand(op, i), e.fragment(op.args[i]).reg) for i in (1, 2))
+    end = e.make("b64", "cvt.s64.s32", tensor.dims[axis])
+    low = e.make("b64", "min.s64", e.make("b64", "max.s64", start, 0), end)
+    high = e.make("b64", "min.s64", e.make("b64", "max.s64", stop, low), end)
+    first = e.make("b64", "selp.b64", low, 0, e.make("pred", "setp.lt.s64", low, high))
+    size, stride = tensor.type.dtype.bytes, tensor.strides[axis]
+    step = Int(size * stride.value) if isinstance(stride, Int) else e.make("b64", "mul.lo.s64", stride, size)
+    pointer = e.make("b64", "mad.lo.s64", first, step, tensor.pointer)
+    extent = e.make("b32", "cvt.u32.u64", e.make("b64", "sub.s64", high, low))
+    dims = (*tensor.dims[:axis], extent, *tensor.dims[axis + 1 :])
+    e.hold((pointer, extent))
+    assert isinstance(op.result.type, TensorType)
+    e.bind(op.result, replace(tensor, type=op.result.type, pointer=pointer, dims=dims))
 
 
 def _window(e: Emitter, op: Op, shape: Sequence[int], layout: Layout, first: int) -> Window:
@@ -236,6 +255,7 @@ RULES: dict[str, Rule] = {
     "num_programs": _num_programs,
     "dim": _dim,
     "stride": _stride,
+    "section": _section,
     "load": _load,
     "store": _store,
     "gather": _gather,

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from tilec.ir.ops import aref, arith, control, memory, shape, turns
-from tilec.ir.ops.table import OPS, OpDef, attr, make, opdef, result_types, written_tensors
+from tilec.ir.ops.table import OPS, OpDef, attr, make, opdef, result_types, section_sources, written_tensors
 
 __all__ = [
     "OPS", "OpDef", "aref", "arith", "attr", "control", "make", "memory", "opdef",
-    "result_types", "shape", "turns", "written_tensors",
+    "result_types", "section_sources", "shape", "turns", "written_tensors",
 ]  # fmt: skip

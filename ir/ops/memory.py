@@ -61,6 +61,23 @@ def _stride(rt: Any, node: Op, t: Array) -> Array:
     return np.asarray(t.strides[node.attrs["axis"]] // t.itemsize, np.int64)
 
 
+def _infer_section(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[Type, ...]:
+    t, axis = tensor(args[0], "first operand of section"), attrs["axis"]
+    check_axis(axis, t.rank, "section")
+    for bound, name in zip(args[1:], ("start", "stop"), strict=True):
+        scalar_int(bound, f"{name} of section")
+    return (TensorType(t.dtype, t.rank, t.contiguous, t.aligned and axis != t.contiguous),)
+
+
+@op("section", _infer_section, ("T", "start", "stop"), attrs=("axis",), family="grid")
+def _section(rt: Any, node: Op, t: Array, start: Array, stop: Array) -> Array:
+    """The tensor of the elements [start, stop) of T along an axis: the same memory, cut to T's extent."""
+    axis = node.attrs["axis"]
+    low = min(max(int(start), 0), t.shape[axis])
+    high = min(max(int(stop), low), t.shape[axis])
+    return np.asarray(t[(*(slice(None),) * axis, slice(low, high))])
+
+
 def _check_offsets(what: str, t: TensorType, shape: tuple[int, ...], offsets: Args) -> None:
     if len(offsets) != t.rank or len(shape) != t.rank:
         raise TilecTypeError(

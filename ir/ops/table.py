@@ -90,9 +90,15 @@ def attr(node: Op, name: str) -> Any:
     return (opdef(node.name).optional or {})[name]
 
 
+def section_sources(block: Block) -> dict[Value, Value]:
+    """For each section that the block (or deeper) makes the tensor that it is of, in program order."""
+    return {node.result: node.args[0] for node in walk(block) if node.name == "section"}
+
+
 def written_tensors(block: Block) -> set[Value]:
-    """Tensor arguments that ops of the block (or deeper) write."""
-    return {node.args[0] for node in walk(block) if opdef(node.name).effect == "write"}
+    """Tensor arguments, and sections of them, that ops of the block (or deeper) write."""
+    written = {node.args[0] for node in walk(block) if opdef(node.name).effect == "write"}
+    return written | {source for part, source in section_sources(block).items() if part in written}
 
 
 def make(

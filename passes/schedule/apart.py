@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from tilec.ir.core import Block, Kernel, Op, Value, walk
-from tilec.ir.ops import opdef, written_tensors
+from tilec.ir.ops import opdef, section_sources, written_tensors
 from tilec.ir.types import TileType
 from tilec.passes.rewrite import constant_of, where
 from tilec.passes.schedule.reach import Reach, steering
@@ -35,7 +35,7 @@ def why_not_apart(kernel: Kernel, owners: Mapping[Op, str]) -> str | None:
     writes need it, and to all if loops or branches depend on it.
     """
     judge, written = _Judge(kernel, owners), written_tensors(kernel.body)
-    for tensor in (p for p in kernel.params if p in written):
+    for tensor in (t for t in (*kernel.params, *section_sources(kernel.body)) if t in written):
         for a, b in combinations(judge.accesses(tensor), 2):
             writes = "write" in (opdef(a.op.name).effect, opdef(b.op.name).effect)
             if writes and len(a.groups | b.groups) > 1 and not judge.never_meet(a.op, b.op):

@@ -15,7 +15,8 @@ from tilec.ir.errors import InternalError, TilecValueError
 from tilec.ir.ptx.module import Entry, Module, param_layout
 from tilec.ir.ptx.parser import parse
 from tilec.ir.types import DType
-from tilec.runtime.emulator import tensormap
+from tilec.runtime.config import config
+from tilec.runtime.emulator import split, tensormap
 from tilec.runtime.emulator.asyncops import Mode
 from tilec.runtime.emulator.decode import decode
 from tilec.runtime.emulator.layout import place
@@ -64,6 +65,7 @@ def run_ptx(
     exact: bool = False,
     trace: Trace | None = None,
     limit: int = 0,
+    processes: int | None = None,
 ) -> Outcome:
     """Run an entry. ``params`` is the parameter space (see ``param_layout``), ``smem`` the
     dynamic shared memory in bytes. Results are in ``memory``. ``strict`` raises RaceError at
@@ -71,7 +73,8 @@ def run_ptx(
     ``check=False`` runs without the checker, which is faster and gives no reports. ``exact`` cuts
     the sums of tensor cores as the hardware does, which is slower (see ``emulator.exact``).
     ``trace`` collects what happens. A run of more than ``limit`` instructions (0: any number) is an
-    error."""
+    error. ``processes``: clusters may be split among so many, which changes no result (see
+    ``split``); by default TILEC_EMULATOR_PROCESSES, or the cores where it pays."""
     module = parse(text) if isinstance(text, str) else text
     found = module.entry(entry)
     if found is None:
@@ -83,12 +86,15 @@ def run_ptx(
     cooperative = not program.names.keys().isdisjoint(ENVIRONMENT)
     workspace = memory.add(_WORKSPACE, name="the grid's workspace") if cooperative else 0
     decoded = [program]
+    asked = processes or config().emulator_processes
+    alone = trace is not None or limit > 0 or split.talks(program)
+    count = 1 if alone else asked or split.cores()
 
     def run(together: bool) -> Machine:
         machine = Machine(
             decoded.pop() if decoded else decode(module, found, addresses, exact), _dim(grid), _dim(block),
             _dim(cluster), memory, _padded(params, found), shared, mode, seed, given, strict, check, limit,
-            together, workspace,
+            together, workspace, count, asked is None,
         )  # fmt: skip
         if trace is not None:
             trace.attach(machine)
@@ -140,9 +146,10 @@ def launch(
     strict: bool = True,
     check: bool = True,
     exact: bool = False,
+    processes: int | None = None,
 ) -> Outcome:
-    """Run a compiled kernel. ``args`` are the kernel's arguments in order: numpy arrays, which
-    are updated in place as the kernel writes them, and scalars."""
+    """Run a compiled kernel (see ``run_ptx``). ``args`` are the kernel's arguments in order: numpy arrays,
+    which are updated in place as the kernel writes them, and scalars."""
     memory = GlobalMemory()
     arrays = {i: a for i, a in enumerate(args) if isinstance(a, np.ndarray)}
     spans = {i: _span(a) for i, a in arrays.items()}
@@ -152,7 +159,9 @@ def launch(
     entry = module.entry(artifact.entry)
     if entry is None:
         raise InternalError("X420", f"the artifact's text has no entry {artifact.entry!r}")
-    pack = [_pack(p, args, starts) for p in artifact.params]
+    work = artifact.workspace * prod(grid)
+    workspace = memory.add(work, 128, "the kernel's workspace") if work else 0
+    pack = [_pack(p, args, starts, workspace) for p in artifact.params]
     where, size = param_layout(entry.params)
     buffer = bytearray(size)
     for at, raw in zip(where.values(), pack, strict=True):
@@ -160,6 +169,7 @@ def launch(
     outcome = run_ptx(
         module, artifact.entry, grid, (artifact.threads, 1, 1), bytes(buffer), memory,
         smem=artifact.smem_bytes, mode=mode, seed=seed, strict=strict, check=check, exact=exact,
+        processes=processes,
     )  # fmt: skip
     for i, span in spans.items():
         if span.flags.writeable:
@@ -191,8 +201,10 @@ def _scalar(dtype: DType, value: Any) -> bytes:
     return bytes(np.array([value]).astype(dtype.np).tobytes())
 
 
-def _pack(param: Param, args: Sequence[Any], starts: dict[int, int]) -> bytes:
+def _pack(param: Param, args: Sequence[Any], starts: dict[int, int], workspace: int) -> bytes:
     """The bytes of one parameter."""
+    if param.kind == "workspace":
+        return workspace.to_bytes(8, "little")
     arg = args[param.arg]
     makers: dict[str, Callable[[], bytes]] = {
         "pointer": lambda: starts[param.arg].to_bytes(8, "little"),

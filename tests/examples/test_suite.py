@@ -36,6 +36,7 @@ GEMMS: tuple[Row, ...] = (
     ("batched_gemm", "case", {"batch": 2, "m": 70, "n": 24, "k": 40, "shared": True, **SMALL}),
     ("swiglu", "case", {"m": 70, "n": 48, "k": 80, **SMALL}),
     ("grouped_gemm", "case", {"rows": (1, 130, 0, 45), "n": 48, "k": 80, **SMALL}),
+    ("grouped_gemm", "weights_case", {"rows": (1, 130, 0, 45), "n": 48, "k": 80, **SMALL}),
     ("gemv", "gemv_case", {"n": 50, "k": 136, "BN": 16, "BK": 64}),
     ("gemv", "flat_case", {"n": 70, "k": 136, "BATCH": 8, "BK": 32}),
 )

@@ -75,6 +75,7 @@ from tilec.language.memory import (
 )  # fmt: skip
 from tilec.language.product import dot
 from tilec.language.reductions import all, any, argmax, argmin, max, min, prod, sum, xor_sum
+from tilec.language.section import section
 from tilec.language.shape import bitcast, broadcast_to, cast, expand_dims, permute, reshape, trans
 from tilec.tile import MissingAttributeError, Tile
 
@@ -141,6 +142,7 @@ __all__ = [
     "rint",
     "rsqrt",
     "scatter",
+    "section",
     "sigmoid",
     "sin",
     "sqrt",
