@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from tilec.ir.core import Block, Kernel, Op, Value, walk
 from tilec.ir.ops import opdef, section_sources, written_tensors
-from tilec.ir.types import TileType
+from tilec.ir.types import TensorType, TileType
 from tilec.passes.rewrite import constant_of, where
 from tilec.passes.schedule.reach import Reach, steering
 
-FIRST_OFFSET = {"load": 1, "store": 2}
+FIRST_OFFSET = {"load": 1, "store": 2, "gather": 1, "scatter": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +26,15 @@ class Access:
 
     op: Op
     groups: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive elements along an axis: the sum of ``base`` and ``first`` is the first of them."""
+
+    base: Counter[Value]
+    first: int
+    extent: int = 1
 
 
 def why_not_apart(kernel: Kernel, owners: Mapping[Op, str]) -> str | None:
@@ -71,37 +80,62 @@ class _Judge:
             return bool(a.attrs["kind"] == b.attrs["kind"])
         if a.name not in FIRST_OFFSET or b.name not in FIRST_OFFSET:
             return False
-        return any(self.apart_along(a, b, axis) for axis in range(len(_extents(a))))
+        return any(self.apart_along(a, b, axis) for axis in range(_rank(a)))
 
     def apart_along(self, a: Op, b: Op, axis: int) -> bool:
-        """Whether their offsets always differ by the extent of a part, modulo that of all parts."""
-        extent = _extents(a)[axis]
-        period = extent * len(self.every)
-        if extent != _extents(b)[axis]:
+        """Whether their elements along an axis always differ, modulo the extent of all parts."""
+        one, two = self.span(a, axis, 1), self.span(b, axis, 1)
+        if one is None or two is None:
             return False
-        (base, first), (other, second) = (
-            self.offset(op.args[FIRST_OFFSET[op.name] + axis], period) for op in (a, b)
-        )
-        known = base == other and self.fixed.issuperset(base)
-        return known and extent <= (second - first) % period <= period - extent
+        period = max(one.extent, two.extent) * len(self.every)
+        one, two = self.span(a, axis, period), self.span(b, axis, period)
+        assert one and two
+        known = one.base == two.base and self.fixed.issuperset(one.base)
+        ahead = two.first - one.first
+        return known and one.extent <= ahead % period and two.extent <= -ahead % period
 
-    def offset(self, value: Value, period: int) -> tuple[Counter[Value], int]:
-        """An offset modulo ``period``: values to be added, and a number."""
+    def span(self, op: Op, axis: int, period: int) -> Span | None:
+        """The elements that an op accesses along an axis; None if that is not known."""
+        found = self.range_of(op.args[FIRST_OFFSET[op.name] + axis], period)
+        whole = _extents(op)
+        return replace(found, extent=whole[axis]) if found and whole else found
+
+    def range_of(self, value: Value, period: int) -> Span | None:
         op, number = self.reach.defs.get(value), constant_of(value, self.reach.defs)
         if number is not None:
-            return Counter(), int(number)
+            return Span(Counter(), int(number))
+        if op is not None and op.name in ("broadcast", "reshape"):
+            return self.range_of(op.args[0], period)
+        if op is not None and op.name == "arange":
+            return Span(Counter(), op.attrs["start"], op.attrs["stop"] - op.attrs["start"])
         if op is not None and op.name == "add":
-            one, two = (self.offset(arg, period) for arg in op.args)
-            return one[0] + two[0], one[1] + two[1]
+            return _sum(*(self.range_of(arg, period) for arg in op.args))
         if op is not None and op.name == "mul":
             factors = (constant_of(arg, self.reach.defs) for arg in op.args)
             if any(f is not None and f % period == 0 for f in factors):
-                return Counter(), 0
-        return Counter({value: 1}), 0
+                return Span(Counter(), 0)
+        is_scalar = isinstance(value.type, TileType) and value.type.shape == ()
+        return Span(Counter({value: 1}), 0) if is_scalar else None
+
+
+def _sum(a: Span | None, b: Span | None) -> Span | None:
+    """All sums of an element of each; None if they are not consecutive for sure."""
+    if a is None or b is None or min(a.extent, b.extent) > 1:
+        return None
+    return Span(a.base + b.base, a.first + b.first, max(a.extent, b.extent))
+
+
+def _rank(op: Op) -> int:
+    """How many axes the tensor has that an op accesses."""
+    found = op.args[0].type
+    assert isinstance(found, TensorType)
+    return found.rank
 
 
 def _extents(op: Op) -> tuple[int, ...]:
-    """The shape of a load or store."""
+    """The shape of a load or store; empty for others, which have the places of their elements."""
+    if op.name not in ("load", "store"):
+        return ()
     t = (op.result if op.name == "load" else op.args[1]).type
     return t.shape if isinstance(t, TileType) else ()
 

@@ -142,16 +142,16 @@ def looped_arrays() -> list[Any]:
     return [*halves(3, (300, 16), (16, 16)), np.ones((300, 16), np.float32)]
 
 
-def written_at(name: str, **attrs: Any) -> Kernel:
-    """A product whose elements go by scatter or atomic, each row to where its number says."""
+def written_at(name: str, times: int = 37, below: int = 100, **attrs: Any) -> Kernel:
+    """A product whose elements go by scatter or atomic: row r to that of number r * times % below."""
     b = Builder()
     A, W, C = b.tensor("A"), b.tensor("W"), b.tensor("C", int32)
     zero, shape = b.const(0), (128, 16)
     a = b("load", A, zero, zero, shape=(128, 16))
     x = b("dot", a, b("load", W, zero, zero, shape=(16, 16)), b.const(0.0, float32, shape))
     x = b("cast", x, dtype=int32)
-    rows = b("mul", b("arange", start=0, stop=128), b.const(37, int32, (128,)))
-    rows = row(b, b("mod", rows, b.const(100, int32, (128,))), shape)
+    rows = b("mul", b("arange", start=0, stop=128), b.const(times, int32, (128,)))
+    rows = row(b, b("mod", rows, b.const(below, int32, (128,))) if below else rows, shape)
     columns = b("broadcast", b("reshape", b("arange", start=0, stop=16), shape=(1, 16)), shape=shape)
     op = b.op(name, C, rows, columns, x, b("lt", columns, rows), **attrs)
     if attrs.get("kind") == "max":
@@ -172,6 +172,18 @@ def test_scattered_rows(name: str, attrs: dict[str, Any]) -> None:
         assert "same elements of C" in str(found)
     else:
         assert isinstance(found, Kernel)
+        agree([kernel, found], (1,), [a, w, np.zeros((128, 16), np.int32)], FEW)
+
+
+@pytest.mark.parametrize(("times", "apart"), [(1, True), (2, False)])
+def test_rows_that_are_scattered_where_they_belong(times: int, apart: bool) -> None:
+    """Rows in a row are known to stay apart from those of the other group; others are not."""
+    kernel = written_at("scatter", times, 0)
+    found = grouped(kernel)
+    assert isinstance(found, Kernel) == apart
+    if isinstance(found, Kernel):
+        rng = np.random.default_rng(1)
+        a, w = (rng.integers(-4, 5, s).astype(np.float16) for s in ((128, 16), (16, 16)))
         agree([kernel, found], (1,), [a, w, np.zeros((128, 16), np.int32)], FEW)
 
 
