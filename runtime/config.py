@@ -33,6 +33,7 @@ class Config:
     ptxas: Path | None = None
     nvdisasm: Path | None = None
     cuobjdump: Path | None = None
+    emulator_processes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,9 @@ VARIABLES: dict[str, Variable] = {
     "TILEC_PTXAS": Variable("ptxas", Path, "the assembler to use instead of the one found"),
     "TILEC_NVDISASM": Variable("nvdisasm", Path, "the disassembler to use instead of the one found"),
     "TILEC_CUOBJDUMP": Variable("cuobjdump", Path, "the cubin reader to use instead of the one found"),
+    "TILEC_EMULATOR_PROCESSES": Variable(
+        "emulator_processes", _positive, "processes that share the CTAs of a grid (default: by its cost)"
+    ),
 }
 
 

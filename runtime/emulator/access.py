@@ -76,7 +76,9 @@ def targets(s: Strand, space: str, address: Array, size: int, count: int, inst: 
     """(memory, indices, mask of the addresses or None for all) of a legal write."""
     if space == "global":
         memory = s.cta.machine.memory
-        return [(memory.data.view(f"u{size}"), memory.index(address, size, count, inst), None)]
+        index = memory.index(address, size, count, inst)
+        memory.note(index, size, writes=True)
+        return [(memory.data.view(f"u{size}"), index, None)]
     if space == "shared":
         return [
             (cta.shared.view(size), shared_index(cta, offset, size, count, inst), mask)

@@ -114,6 +114,7 @@ def _scatter(s: Strand, m: TensorMap, at: list[int], data: Array, reduce: Reduce
     index = (memory.offsets(used, m.size, inst) // np.uint64(m.size)).astype(np.intp)
     raw = data.view(f"u{m.size}")[ok]
     held = memory.data.view(raw.dtype)
+    memory.note(index, m.size, writes=True)
     held[index] = reduce(held[index], raw) if reduce else raw
 
 
@@ -151,7 +152,7 @@ def store(inst: Instruction, program: Program) -> Run:
             memory.offsets(np.array([place], np.uint64), size, inst)
 
             def write(data: Array, place: int = place, size: int = size, used: int = used) -> None:
-                target = memory.bytes_at(place, size)
+                target = memory.touch(place, size, writes=True)
                 chosen = np.resize((used >> np.arange(16) & 1).astype(bool), size)
                 target[chosen] = (reduce(target, data) if reduce else data)[chosen]
 

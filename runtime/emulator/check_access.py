@@ -101,6 +101,13 @@ class AccessChecker(RaceChecker):
     def counts(self) -> tuple[Traffic, ...]:
         return self.traffic.result()
 
+    def add_counts(self, counts: Sequence[Traffic]) -> None:
+        for c in counts:
+            self.traffic.add(c.memory, c.line, c.loc, c.requests, c.transactions, c.ideal)
+
+    def forget_counts(self) -> None:
+        self.traffic.found.clear()
+
     def atomic(self, s: Strand, space: str, address: Array, size: int, inst: Instruction) -> None:
         self.write(s, space, address, size, inst)
 

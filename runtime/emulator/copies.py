@@ -53,8 +53,8 @@ class Copy:
             used, at = int(self.used[i]), int(self.to[i])
             data = np.zeros(self.size, np.uint8)
             if used:
-                start = int(memory.offsets(self.source[i : i + 1], used, self.inst)[0])
-                data[:used] = memory.data[start : start + used]
+                memory.offsets(self.source[i : i + 1], used, self.inst)
+                data[:used] = memory.touch(int(self.source[i]), used, writes=False)
             self.cta.shared.data[at : at + self.size] = data
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from dataclasses import dataclass, field
+from math import inf
+from time import perf_counter
 
 import numpy as np
 
 from tilec.ir.errors import RaceError
 from tilec.ir.loc import UNKNOWN
+from tilec.runtime.emulator import split
 from tilec.runtime.emulator.asyncops import Flight, Mode
 from tilec.runtime.emulator.check_tensor import TensorChecker
 from tilec.runtime.emulator.checker import Checker
@@ -32,7 +35,9 @@ class Machine:
     (0: setmaxnreg is not accounted). ``strict`` raises RaceError at the first E report;
     without ``check`` there are no reports; ``limit`` is the number of instructions after which a run
     is an error (0: none). ``together``: all clusters run side by side, not one after another.
-    ``workspace`` is the address that %envreg1 and %envreg2 hold."""
+    ``workspace`` is the address that %envreg1 and %envreg2 hold. ``processes``: clusters that run one after
+    another may be split among so many (see ``split``), at once or, if ``probe``, where the first one took
+    long enough."""
 
     program: Program
     grid: Dim
@@ -49,10 +54,13 @@ class Machine:
     limit: int = 0
     together: bool = False
     workspace: int = 0
+    processes: int = 1
+    probe: bool = True
     now: int = 0
     reports: list[Report] = field(default_factory=list)
     known: set[tuple[str, int]] = field(default_factory=set)
     queue: deque[Dim] = field(default_factory=deque)
+    started: int = 0
     printed: list[str] = field(default_factory=list)
     ctas: list[Cta] = field(default_factory=list)
     last_effect: int = 0
@@ -90,11 +98,28 @@ class Machine:
                 if self.together:
                     self._run(origins)
                 self.queue.extend(() if self.together else origins)
-                while self.queue:
-                    self._run([self.queue.popleft()])
+                self._in_turn()
         except (EmulatorError, Deadlock) as error:
             error.reports = tuple(self.reports)
             raise
+
+    def _in_turn(self) -> None:
+        """Run the queue; several processes may take what is left of it, which is tried once."""
+        may, seconds = self.processes > 1, 0.0 if self.probe else inf
+        while self.queue:
+            if may and split.pays(self, seconds):
+                may = False
+                if split.run(self):
+                    return
+            begin = perf_counter()
+            self.run_cluster(self.started, self.queue.popleft())
+            seconds = perf_counter() - begin
+
+    def run_cluster(self, number: int, origin: Dim) -> None:
+        """Run one cluster of those in turn. What is random in it depends on its number only."""
+        self.started = number + 1
+        self.rng = self.flight.rng = np.random.default_rng([self.seed, number])
+        self._run([origin])
 
     def _run(self, origins: list[Dim]) -> None:
         """Run clusters side by side."""

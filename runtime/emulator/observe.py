@@ -166,6 +166,12 @@ class Observer:
         """How each instruction used its memory."""
         return ()
 
+    def add_counts(self, counts: Sequence[Traffic]) -> None:
+        """Add those of clusters that ran elsewhere."""
+
+    def forget_counts(self) -> None:
+        """Begin to count afresh."""
+
     def exit(self, s: Strand) -> None:
         """Threads have ended."""
 

@@ -42,14 +42,29 @@ def require_aligned(address: Array, size: int, inst: Instruction) -> None:
         raise fault("D411", f"address {bad:#x} is not a multiple of {size}", inst)
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """Which bytes of global memory were read and written: not 0."""
+
+    read: Array
+    wrote: Array
+
+    def note(self, index: Any, size: int, writes: bool) -> None:
+        """An access to elements of ``size`` bytes, by their indices."""
+        kind = np.dtype(f"u{size}")
+        (self.wrote if writes else self.read).view(kind)[index] = np.iinfo(kind).max
+
+
 @dataclass
 class GlobalMemory:
-    """Allocations laid out in one array, with unmapped gaps between them."""
+    """Allocations laid out in one array, with unmapped gaps between them. ``footprint``, if there is one,
+    is told of every access."""
 
     data: Array = field(default_factory=lambda: np.zeros(0, np.uint8))
     starts: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    footprint: Footprint | None = None
 
     def add(self, content: bytes | int, align: int = 256, name: str = "") -> int:
         """Allocate bytes (an int: that many zeros) and return their address."""
@@ -66,9 +81,20 @@ class GlobalMemory:
         self.names.append(name)
         return GLOBAL_BASE + start
 
+    def note(self, index: Any, size: int, writes: bool) -> None:
+        """An access to ``data`` as elements of ``size`` bytes."""
+        if self.footprint is not None:
+            self.footprint.note(index, size, writes)
+
     def bytes_at(self, address: int, size: int) -> Array:
         """A view of memory; the caller has checked the range."""
         start = address - GLOBAL_BASE
+        return self.data[start : start + size]
+
+    def touch(self, address: int, size: int, writes: bool) -> Array:
+        """``bytes_at`` for an access by the kernel."""
+        start = address - GLOBAL_BASE
+        self.note(slice(start, start + size), 1, writes)
         return self.data[start : start + size]
 
     def offsets(self, address: Array, size: int, inst: Instruction) -> Array:
@@ -91,7 +117,9 @@ class GlobalMemory:
         return f"{past} bytes after the end of {self.names[which] or 'an allocation'}"
 
     def load(self, address: Array, size: int, count: int, inst: Instruction) -> Array:
-        result: Array = self.data.view(f"u{size}")[self.index(address, size, count, inst)]
+        index = self.index(address, size, count, inst)
+        self.note(index, size, writes=False)
+        result: Array = self.data.view(f"u{size}")[index]
         return result
 
     def index(self, address: Array, size: int, count: int, inst: Instruction) -> Array:

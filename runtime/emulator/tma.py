@@ -130,7 +130,9 @@ def _gather(s: Strand, m: TensorMap, at: list[int], inst: Instruction) -> Array:
         low, high = used.min(), used.max()
         memory.offsets(np.array([low, high], np.uint64), m.size, inst)
         start = memory.offsets(np.array([low]), m.size, inst)[0]
-        out[ok] = memory.data.view(out.dtype)[((used - low + start) // np.uint64(m.size)).astype(np.intp)]
+        index = ((used - low + start) // np.uint64(m.size)).astype(np.intp)
+        memory.note(index, m.size, writes=False)
+        out[ok] = memory.data.view(out.dtype)[index]
     return _as_float(out, m.name).view(np.uint8)
 
 
@@ -140,8 +142,10 @@ def _padded(s: Strand, m: TensorMap, flat: Array, ok: Array, inst: Instruction) 
     out = np.full((len(flat), m.held), 0xCD, np.uint8)
     out[:, : m.size] = 0
     if ok.any():
-        index = memory.offsets((flat[ok] + m.address).astype(np.uint64), m.size, inst).astype(np.intp)
-        out[ok, : m.size] = memory.data[index[:, None] + np.arange(m.size)]
+        start = memory.offsets((flat[ok] + m.address).astype(np.uint64), m.size, inst).astype(np.intp)
+        index = start[:, None] + np.arange(m.size)
+        memory.note(index, 1, writes=False)
+        out[ok, : m.size] = memory.data[index]
     return out.ravel()
 
 
@@ -192,7 +196,11 @@ def _issue_bulk(s: Strand, thread: int, start: int, size: int, targets: list[tup
     landed = cta.machine.observer.copy_in(s, thread, ends, size, source, 0, inst)
 
     def act() -> None:
-        data = access.bulk_read(cta, start, size) if from_shared else memory.bytes_at(start, size).copy()
+        data = (
+            access.bulk_read(cta, start, size)
+            if from_shared
+            else memory.touch(start, size, writes=False).copy()
+        )
         for i, (owner, place) in enumerate(targets):
             access.bulk_write(owner, place, data)
             landed(i)

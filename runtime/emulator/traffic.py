@@ -52,12 +52,16 @@ class Counter:
         cost = self.patterns.get(key)
         if cost is None:
             cost = self.patterns[key] = _MEMORIES[memory](address.astype(np.int64), size, threads)
-        found = self.found.get((inst.line, memory))
+        self.add(memory, inst.line, inst.loc, *cost)
+
+    def add(self, memory: str, line: int, loc: Loc, requests: int, transactions: int, ideal: int) -> None:
+        """Add to the counts of an instruction."""
+        found = self.found.get((line, memory))
         if found is None:
-            found = self.found[inst.line, memory] = Traffic(memory, inst.line, inst.loc)
-        found.requests += cost[0]
-        found.transactions += cost[1]
-        found.ideal += cost[2]
+            found = self.found[line, memory] = Traffic(memory, line, loc)
+        found.requests += requests
+        found.transactions += transactions
+        found.ideal += ideal
 
     def result(self) -> tuple[Traffic, ...]:
         return tuple(self.found[key] for key in sorted(self.found))
