@@ -17,9 +17,8 @@ import numpy as np
 
 from tilec.ir.errors import TilecError, TilecValueError
 from tilec.ir.ptx.module import Entry, Module
-from tilec.ir.ptx.parser import parse
 from tilec.runtime.emulator.arguments import Arguments, Map, Packed
-from tilec.runtime.emulator.launch import Outcome, run_ptx
+from tilec.runtime.emulator.launch import Outcome, parsed, run_ptx
 from tilec.runtime.emulator.spaces import GlobalMemory
 from tilec.runtime.emulator.trace import Trace
 
@@ -112,7 +111,7 @@ def run_once(
 def _module(ptx: str | Path | Module) -> Module:
     if isinstance(ptx, Module):
         return ptx
-    return parse(ptx.read_text(encoding="utf-8") if isinstance(ptx, Path) else ptx)
+    return parsed(ptx.read_text(encoding="utf-8") if isinstance(ptx, Path) else ptx)
 
 
 def _entry(module: Module, name: str) -> Entry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -21,7 +22,7 @@ from tilec.runtime.emulator.asyncops import Mode
 from tilec.runtime.emulator.decode import decode
 from tilec.runtime.emulator.layout import place
 from tilec.runtime.emulator.machine import Machine
-from tilec.runtime.emulator.program import ENVIRONMENT
+from tilec.runtime.emulator.program import ENVIRONMENT, Program
 from tilec.runtime.emulator.report import Deadlock, Report
 from tilec.runtime.emulator.spaces import GlobalMemory
 from tilec.runtime.emulator.tensormap import TensorMap
@@ -31,6 +32,8 @@ from tilec.runtime.emulator.traffic import Traffic
 Dim = tuple[int, int, int]
 # The clocks of warps that run side by side need memory that grows with the square of their number.
 _MOST_WARPS = 2048
+# Modules and decoded programs that are remembered.
+_KEPT = 8
 # Bytes that cooperative groups find through %envreg1 and %envreg2: a size and a barrier, zero at first.
 _WORKSPACE = 16
 
@@ -75,26 +78,26 @@ def run_ptx(
     ``trace`` collects what happens. A run of more than ``limit`` instructions (0: any number) is an
     error. ``processes``: clusters may be split among so many, which changes no result (see
     ``split``); by default TILEC_EMULATOR_PROCESSES, or the cores where it pays."""
-    module = parse(text) if isinstance(text, str) else text
+    module = parsed(text) if isinstance(text, str) else text
     found = module.entry(entry)
     if found is None:
         raise TilecValueError("V420", f"the PTX has no entry {entry!r}")
     addresses, shared = place(module, found, memory, smem)
     given = registers or (found.directive("maxnreg") or (0,))[0]
 
-    program = decode(module, found, addresses, exact)
+    program = _program(_Same(module), entry, tuple(sorted(addresses.items())), exact)
     cooperative = not program.names.keys().isdisjoint(ENVIRONMENT)
     workspace = memory.add(_WORKSPACE, name="the grid's workspace") if cooperative else 0
-    decoded = [program]
     asked = processes or config().emulator_processes
     alone = trace is not None or limit > 0 or split.talks(program)
     count = 1 if alone else asked or split.cores()
 
     def run(together: bool) -> Machine:
         machine = Machine(
-            decoded.pop() if decoded else decode(module, found, addresses, exact), _dim(grid), _dim(block),
-            _dim(cluster), memory, _padded(params, found), shared, mode, seed, given, strict, check, limit,
-            together, workspace, count, asked is None,
+            # A trace changes the program.
+            decode(module, found, addresses, exact) if trace is not None else program,
+            _dim(grid), _dim(block), _dim(cluster), memory, _padded(params, found), shared, mode, seed, given,
+            strict, check, limit, together, workspace, count, asked is None,
         )  # fmt: skip
         if trace is not None:
             trace.attach(machine)
@@ -107,6 +110,36 @@ def run_ptx(
     else:
         machine = _in_turn_or_together(run, memory) if fits and not limit else run(False)
     return Outcome(tuple(machine.reports), machine.now, machine.observer.counts(), "".join(machine.printed))
+
+
+@lru_cache(maxsize=_KEPT)
+def parsed(text: str) -> Module:
+    """The module of a text; the last ones are remembered, since tests launch a kernel many times."""
+    return parse(text)
+
+
+@dataclass(frozen=True)
+class _Same:
+    """A module as a key: equal to itself only, which is quicker to find out than equal content."""
+
+    module: Module
+
+    def __hash__(self) -> int:
+        return id(self.module)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.module is self.module
+
+
+@lru_cache(maxsize=_KEPT)
+def _program(
+    same: _Same, entry: str, addresses: tuple[tuple[str, tuple[str, int]], ...], exact: bool
+) -> Program:
+    """A decoded entry. Runs do not change it."""
+    found = same.module.entry(entry)
+    if found is None:
+        raise TilecValueError("V420", f"the PTX has no entry {entry!r}")
+    return decode(same.module, found, dict(addresses), exact)
 
 
 def _in_turn_or_together(run: Callable[[bool], Machine], memory: GlobalMemory) -> Machine:
@@ -155,7 +188,7 @@ def launch(
     spans = {i: _span(a) for i, a in arrays.items()}
     bases = {i: memory.add(_raw(spans[i]), 256, f"argument {i}") for i in arrays}
     starts = {i: bases[i] + _first(a, spans[i]) for i, a in arrays.items()}
-    module = parse(artifact.text)
+    module = parsed(artifact.text)
     entry = module.entry(artifact.entry)
     if entry is None:
         raise InternalError("X420", f"the artifact's text has no entry {artifact.entry!r}")

@@ -170,4 +170,6 @@ def shared_address(program: Program, operand: Operand, inst: Instruction) -> Get
 
 def per_thread(s: Strand, value: Any) -> Array:
     """A value as an array with one element per thread of the strand."""
+    if isinstance(value, np.ndarray) and value.shape == (s.n,):
+        return value
     return np.broadcast_to(value, (s.n,))

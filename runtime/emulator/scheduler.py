@@ -270,10 +270,10 @@ def _check_flying(s: Strand, op: Op) -> None:
     """An ordinary instruction touches registers of a product in flight."""
     if s.cta.tensor.pending:
         settle(s, op)
-    if op.group or op.inst.opcode.startswith("wgmma"):
+    if not op.touches or op.group or op.inst.opcode.startswith("wgmma"):
         return
-    for number in s.groups():
-        group = s.cta.warpgroups[int(number)]
+    for number in s.groups().tolist():
+        group = s.cta.warpgroups[number]
         used = _in_flight(group, op)
         if op.moves and (used or not op.touches.isdisjoint(group.copies)):
             _copy_flying(s.cta, group, op, used)
