@@ -1,8 +1,8 @@
 """Causal attention over sequences of different lengths that lie one after the other, without padding.
 
 Q is (all queries, heads, D), K and V are (all keys, kv heads, D). Sequence b has the queries
-Q_START[b] to Q_START[b + 1] and the keys K_START[b] to K_START[b + 1]. What a tile holds of
-the next sequence is masked: K and V must be finite there too.
+Q_START[b] to Q_START[b + 1] and the keys K_START[b] to K_START[b + 1]. Sections give each
+sequence bounds of its own: of the next one nothing is read or written.
 """
 
 from __future__ import annotations
@@ -25,21 +25,23 @@ def attention_varlen(Q: tl.Tensor, K: tl.Tensor, V: tl.Tensor, Q_START: tl.Tenso
                      BN: tl.constexpr[int] = 128):  # fmt: skip
     block, head, sequence = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     kv_head = head // (Q.shape[1] // K.shape[1])
-    q_start, k_start = tl.gather(Q_START, sequence), tl.gather(K_START, sequence)
-    queries = tl.gather(Q_START, sequence + 1) - q_start
-    keys = tl.gather(K_START, sequence + 1) - k_start
+    q_start, q_stop = tl.gather(Q_START, sequence), tl.gather(Q_START, sequence + 1)
+    k_start, k_stop = tl.gather(K_START, sequence), tl.gather(K_START, sequence + 1)
+    queries, keys = q_stop - q_start, k_stop - k_start
+    own_q, own_o = tl.section(Q, q_start, q_stop), tl.section(O, q_start, q_stop)
+    own_k, own_v = tl.section(K, k_start, k_stop), tl.section(V, k_start, k_stop)
     if block * BM >= queries:
         return
     rows = block * BM + tl.arange(0, BM)
     stop = tl.minimum(keys, (block + 1) * BM + keys - queries)
 
-    q = tl.load(Q, offset=(q_start + block * BM, head, 0), shape=(BM, 1, D)).reshape(BM, D)
+    q = tl.load(own_q, (block, head, 0), (BM, 1, D)).reshape(BM, D)
     top = tl.full((BM,), LOWEST, tl.float32)
     total = tl.zeros((BM,), tl.float32)
     acc = tl.zeros((BM, D), tl.float32)
     for n in tl.range(tl.cdiv(stop, BN)):
-        k = tl.load(K, offset=(k_start + n * BN, kv_head, 0), shape=(BN, 1, D)).reshape(BN, D)
-        v = tl.load(V, offset=(k_start + n * BN, kv_head, 0), shape=(BN, 1, D)).reshape(BN, D)
+        k = tl.load(own_k, (n, kv_head, 0), (BN, 1, D)).reshape(BN, D)
+        v = tl.load(own_v, (n, kv_head, 0), (BN, 1, D)).reshape(BN, D)
         columns = (n * BN + tl.arange(0, BN))[None, :]
         seen = (columns < keys) & (columns <= (rows + keys - queries)[:, None])
         s = tl.where(seen, tl.dot(q, k.T) * (LOG2E / D**0.5), float("-inf"))
@@ -50,11 +52,7 @@ def attention_varlen(Q: tl.Tensor, K: tl.Tensor, V: tl.Tensor, Q_START: tl.Tenso
         acc = tl.dot(p.to(V.dtype), v, acc * fade[:, None])
         top = new_top
     out = (acc / tl.where(total == 0.0, 1.0, total)[:, None]).to(O.dtype)
-    if (block + 1) * BM <= queries:
-        tl.store(O, offset=(q_start + block * BM, head, 0), value=out.reshape(BM, 1, D))
-    else:  # the rows of the next sequence stay as they are
-        places = (q_start + rows[:, None], head, tl.arange(0, D)[None, :])
-        tl.scatter(O, places, out, mask=(rows < queries)[:, None])
+    tl.store(own_o, (block, head, 0), out.reshape(BM, 1, D))
 
 
 SHAPES = (
