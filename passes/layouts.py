@@ -2,7 +2,7 @@
 
 `Chooser` picks layouts forward from the anchors; `Demands` runs backward from the uses;
 then the program is copied here: flexible values once for each layout that is asked for,
-all others once, followed by their conversions.
+all others once, followed by their conversions. Ranges are made again in loops and after them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from tilec.ir.types import TileType
 from tilec.passes.layout_choice import Chooser
 from tilec.passes.layout_demand import Demands, Needs, is_flexible, yield_targets
 from tilec.passes.layout_rules import is_tile, tile_type
+from tilec.passes.remake import remade
 
 
 def assign_layouts(kernel: Kernel) -> Kernel:
     """SCHEDULED -> SCHEDULED in which the type of every register tile of rank > 0 has a layout."""
-    return _Copy(Demands(Chooser(kernel), kernel.body)).kernel(kernel)
+    return remade(_Copy(Demands(Chooser(kernel), kernel.body)).kernel(kernel))
 
 
 class _Copy:
