@@ -51,13 +51,17 @@ class Listing:
                 yield at, i
 
     def product_loop(self) -> tuple[Code, ...]:
-        """The longest loop without an exit that multiplies on the tensor cores; empty if there is none.
+        """The longest innermost loop that multiplies on the tensor cores; empty if there is none.
 
         Waits that stand behind the code, after an exit, jump far back: they are no loops around it.
         """
-        found = [self.code[a : b + 1] for a, b in self.loops()]
-        whole = [f for f in found if all(c.opcode != "EXIT" for c in f) and any(c.opcode in MMA for c in f)]
-        return max(whole, key=len, default=())
+        found = [at for at in self.loops() if self._multiplies(*at)]
+        inner = [(a, b) for a, b in found if not any(a < c and d <= b for c, d in found)]
+        return max((self.code[a : b + 1] for a, b in inner), key=len, default=())
+
+    def _multiplies(self, first: int, last: int) -> bool:
+        opcodes = {c.opcode for c in self.code[first : last + 1]}
+        return "EXIT" not in opcodes and not opcodes.isdisjoint(MMA)
 
 
 def parse(text: str) -> Listing:

@@ -34,6 +34,15 @@ def test_what_a_listing_says() -> None:
     assert sass.counts(listing.product_loop()) == {"instructions": 4, "stalls": 13, "MMA": 1, "FP32": 1}
 
 
+def test_the_innermost_loop_counts() -> None:
+    first, *rest = LISTING.splitlines(keepends=True)
+    around = [x.replace("L_x_1", "L_x_0").replace("0030", "0038") for x in rest[7:9]]
+    text = "".join([first, ".L_x_0:\n", rest[5], rest[6], *rest[:9], *around, *rest[9:]])
+    listing = sass.parse(text)
+    assert list(listing.loops()) == [(1, 4), (0, 5)]
+    assert [c.opcode for c in listing.product_loop()] == ["WARPGROUP", "HGMMA", "FFMA", "BRA"]
+
+
 def test_code_without_products_has_no_such_loop() -> None:
     assert sass.parse(LISTING.replace("HGMMA", "DADD")).product_loop() == ()
 
