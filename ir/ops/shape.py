@@ -97,12 +97,20 @@ def _infer_reduce(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple
     return (TileType(dtype, shape),)
 
 
-@op("reduce", _infer_reduce, ("x",), attrs=("kind", "axis"), family="reduce")
+@op(
+    "reduce",
+    _infer_reduce,
+    ("x",),
+    attrs=("kind", "axis"),
+    optional={"within": False},
+    family="reduce",
+)
 def _reduce(rt: Any, node: Op, x: Array) -> Array:
     """Combine along one axis and remove it.
 
     Floats below 32 bits are accumulated in float32. max, min, argmax and argmin
-    treat NaN as numpy does; argmax and argmin give the first index as int32.
+    treat NaN as numpy does; argmax and argmin give the first index as int32. ``within``: one
+    thread holds all that becomes one element, so that the cost has no exchange.
     """
     kind, axis = node.attrs["kind"], node.attrs["axis"]
     wide = x.astype(np.float32) if x.dtype.kind in "fV" and x.dtype.itemsize < 4 else x
