@@ -18,7 +18,7 @@ from tilec.ir.types import dtype_of
 from tilec.runtime.arrays import require_writable, view
 from tilec.runtime.config import num_threads as wanted_threads
 from tilec.runtime.machine import compile_text
-from tilec.runtime.threads import LINE, Pool, aligned, scratch
+from tilec.runtime.threads import Pool, scratch
 
 Grid = tuple[int, int, int]
 
@@ -126,11 +126,11 @@ def _pool() -> Pool:
 
 
 def _workspace(size: int) -> int:
-    """The address of this thread's scratch memory, aligned to cache lines."""
+    """The address of this thread's scratch memory."""
     held = getattr(_local, "memory", None)
-    if held is None or held.size < size + LINE:
+    if held is None or held.size < size:
         held = _local.memory = scratch(size)
-    return aligned(held)
+    return int(held.ctypes.data)
 
 
 def full_grid(grid: Sequence[int]) -> Grid:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import mmap
 import os
 import threading
 import time
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -225,6 +227,7 @@ def _functions() -> tuple[Code, dict[str, Any]]:
 
 
 LINE = 64
+PAGE = 2 << 20  # bytes of a large page
 
 
 class Pool:
@@ -234,28 +237,34 @@ class Pool:
         self.lock = threading.Lock()
         self.pid = os.getpid()
         self._code, self._call = _functions()
-        self._memory = np.zeros(_BYTES + LINE, np.uint8)
-        self._address = aligned(self._memory)
+        self._memory = scratch(_BYTES)
+        self._address = self._memory.ctypes.data
         self._call["pool_init"](self._address)
         patience = ctypes.c_int64.from_address(self._address + _FIELDS["patience"])
         patience.value = int(config().spin_ms * 1e6)
         self._workers: list[threading.Thread] = []
         self._scratch: list[np.ndarray[Any, Any]] = []
+        self._away: int | None = None  # the core on which no worker runs
+        self._room = 0  # bytes that each of them has at least
         self._spaces: Any = (ctypes.c_void_p * 0)()
         atexit.register(self.stop)
 
     def run(self, entry: int, slots: int, total: int, chunk: int, helpers: int, bytes_: int) -> None:
         """Run ``total`` instances of the code at ``entry`` here and in ``helpers`` workers."""
-        if helpers > len(self._workers) or not self._scratch or self._scratch[0].size < bytes_ + LINE:
+        if helpers > len(self._workers) or self._room < bytes_:
             self._grow(helpers, bytes_)
+        here = _this_core()
+        if here is not None and here != self._away:
+            self._leave(here)
         self._call["pool_launch"](self._address, entry, slots, total, chunk, self._spaces, helpers)
 
     def _grow(self, workers: int, bytes_: int) -> None:
         """Have at least so many workers, and for each of them and the launcher so much memory."""
         count = max(workers, len(self._workers)) + 1
-        size = max(bytes_ + LINE, self._scratch[0].size if self._scratch else 0)
-        self._scratch = [scratch(size - LINE) for _ in range(count)]
-        self._spaces = (ctypes.c_void_p * count)(*map(aligned, self._scratch))
+        self._room = max(bytes_, self._room)
+        self._scratch = [scratch(self._room) for _ in range(count)]
+        self._spaces = (ctypes.c_void_p * count)(*(s.ctypes.data for s in self._scratch))
+        self._away = None
         for index in range(len(self._workers) + 1, count):
             arguments = self._address, index
             thread = threading.Thread(
@@ -263,6 +272,17 @@ class Pool:
             )
             self._workers.append(thread)
             thread.start()
+
+    def _leave(self, core: int) -> None:
+        """Keep the workers off the launcher's core.
+
+        The system would put them there where threads of another library idle in a loop on the others.
+        """
+        others = os.sched_getaffinity(0) - {core}
+        for thread in self._workers if others else ():
+            if thread.native_id is not None:
+                os.sched_setaffinity(thread.native_id, others)
+        self._away = core
 
     def stop(self) -> None:
         """End the workers, so that none is in machine code when the process frees it."""
@@ -274,15 +294,40 @@ class Pool:
                 self._workers.clear()
 
 
+@cache
+def _core_of() -> Any:
+    linux = hasattr(os, "sched_setaffinity") and hasattr(ctypes.CDLL(None), "sched_getcpu")
+    return ctypes.CDLL(None).sched_getcpu if linux else lambda: None
+
+
+def _this_core() -> int | None:
+    """The core that runs this thread; None where nobody can tell."""
+    found: int | None = _core_of()()
+    return found
+
+
 def scratch(size: int) -> np.ndarray[Any, Any]:
-    """Memory for tiles; raises ResourceError where there is not enough."""
+    """Memory for tiles that begins with a cache line, in large pages where that is possible.
+
+    Small pages lie anywhere, so that their lines push each other out of the second cache.
+    Raises ResourceError where there is not enough.
+    """
     try:
-        return np.zeros(size + LINE, np.uint8)
-    except MemoryError:
+        found = _large(size) if size >= PAGE // 4 and hasattr(mmap, "MADV_HUGEPAGE") else None
+        return _aligned(np.zeros(size + LINE, np.uint8) if found is None else found, LINE)
+    except (MemoryError, OSError):
         raise ResourceError("R202", f"the tiles of the kernel need {size} bytes for each thread",
                             help="use smaller tiles") from None  # fmt: skip
 
 
-def aligned(memory: np.ndarray[Any, Any]) -> int:
-    """The first address of a cache line in some memory."""
-    return int(-(-memory.ctypes.data // LINE) * LINE)
+def _large(size: int) -> np.ndarray[Any, Any]:
+    whole = -(-size // PAGE) * PAGE
+    memory = mmap.mmap(-1, whole + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # The system has no large pages.
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return _aligned(np.frombuffer(memory, np.uint8), PAGE)
+
+
+def _aligned(memory: np.ndarray[Any, Any], to: int) -> np.ndarray[Any, Any]:
+    """What lies behind the first address that is a multiple."""
+    return memory[-memory.ctypes.data % to :]

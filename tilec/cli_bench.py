@@ -28,17 +28,15 @@ def bench() -> None:
     show_default=True,
     help="cpu: CPU time of one thread, where others use the machine; set all three variables to 1.",
 )
-@click.option(
-    "--settle", default=0.1, show_default=True, help="Seconds of rest before each sample; see above."
-)
+@click.option("--settle", default=0.2, show_default=True, help="Seconds of rest before each sample.")
 @click.option("--check", is_flag=True, help=f"Exit with {CHECK_FAILED} if a target is missed.")
 def cpu(format_: str, only: str, samples: int, quick: bool, clock: str, settle: float, check: bool) -> None:
     """Our CPU kernels beside numpy, torch and C: speeds, ratio, and the ratio that we want.
 
-    Figures are medians of samples in turns. Before each sample of either side nothing runs for a
-    tenth of a second, then one call is not timed: threads of a library look for work for up to
-    20 ms after a call, on the cores that the other side needs. --settle 0 measures with this. Set TILEC_NUM_THREADS, OPENBLAS_NUM_THREADS and
-    OMP_NUM_THREADS to compare on fewer cores.
+    Figures are medians of samples in turns. Before each sample of either side nothing runs for
+    0.2 s, and then some calls are not timed: threads of a library look for work for up to 0.1 s
+    after a call, on the cores that the other side needs. --settle 0 measures with this.
+    Set TILEC_NUM_THREADS, OPENBLAS_NUM_THREADS and OMP_NUM_THREADS to compare on fewer cores.
     """
     from tilec.bench.rows import Row, run_all, table
 

@@ -7,7 +7,7 @@ from typing import Any
 from llvmlite import ir
 
 from tilec.backends.cpu import loops
-from tilec.backends.cpu.lanes import I8, I32, VOID, Lanes, suffix
+from tilec.backends.cpu.lanes import I8, I32, PTR, VOID, Lanes, declare, suffix
 from tilec.backends.cpu.loops import Index
 from tilec.ir.types import TensorType, TileType
 
@@ -58,6 +58,12 @@ def store(e: Lanes, pointer: Any, value: Any, step: Index, past_caches: bool = F
 def _align(element: Any) -> int:
     width = {"half": 2, "float": 4, "double": 8}.get(str(element))
     return width or element.width // 8
+
+
+def prefetch(b: Any, pointer: Any) -> None:
+    """Bring a cache line closer that will be read soon; any address is allowed."""
+    where = declare(b.module, "llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
+    b.call(where, [pointer, I32(0), I32(3), I32(1)])  # Read, keep in all caches, data.
 
 
 def masked_load(e: Lanes, pointer: Any, mask: Any, rest: Any) -> Any:

@@ -22,7 +22,7 @@ from tilec.backends.cpu.panels import in_place, left_in, left_room, new_left, ne
 from tilec.backends.cpu.rules import emits
 from tilec.backends.cpu.shapes import tile_type
 from tilec.backends.cpu.tiles import Code, Lazy
-from tilec.backends.cpu.views import At, Coord
+from tilec.backends.cpu.views import At
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Op, Value, walk
 from tilec.ir.ops import attr
@@ -87,7 +87,7 @@ def _product(code: Code, op: Op, buffer: Buffer, type_: TileType, zero: bool) ->
     form, limits = form_of(op), needed(code, op.result)
     ends, steps = _depth(code, op)
     left, right = _left(code, op, form, (limits[0], ends)), _right(code, op, form, (ends, limits[1]))
-    multiply(code, form, (left, right), _sums(code, buffer, type_, zero), steps, limits)
+    multiply(code, form, (left, right), Sums(buffer, type_, zero), steps, limits)
 
 
 def _left(code: Code, op: Op, form: Form, part: tuple[Index, Index]) -> Left:
@@ -108,17 +108,6 @@ def _right(code: Code, op: Op, form: Form, part: tuple[Index, Index]) -> Right:
         code.temporaries.append(found.buffer)
         pack_right(code, value, form, found, 0, _is_tf32(op), part)
     return found
-
-
-def _sums(code: Code, buffer: Buffer, type_: TileType, zero: bool) -> Sums:
-    def at(spot: tuple[Index, Index], e: Lanes) -> At:
-        return (Coord(spot[0]), Coord(spot[1], e.lanes > 1))
-
-    return Sums(
-        type_,
-        None if zero else lambda spot, e: code.read(buffer, type_, at(spot, e), e),
-        lambda spot, e, value: code.write(buffer, type_, at(spot, e), e, value),
-    )
 
 
 def _is_zero(code: Code, acc: Value) -> bool:
@@ -248,7 +237,7 @@ def _batched(code: Code, op: Op, found: Batch, buffer: Buffer) -> None:
     pack_right(code, op.args[1], form, found.right, start, _is_tf32(op), (part, found.needed[1]))
     with b.if_then(b.or_(full, last)):
         type_ = tile_type(op.result)
-        sums = _sums(code, buffer, type_, False)
+        sums = Sums(buffer, type_, False)
         multiply(code, form, (left, found.right), sums, loops.add(b, start, deep), found.needed)
 
 

@@ -7,12 +7,12 @@ fused multiply-add where the host has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tilec.backends.cpu import loops
-from tilec.backends.cpu.access import load
+from tilec.backends.cpu.access import load, prefetch, store
 from tilec.backends.cpu.lanes import I16, I32, Lanes, element_constant, register
 from tilec.backends.cpu.loops import Index
 from tilec.backends.cpu.target import CpuTarget
@@ -55,11 +55,11 @@ class Right:
 
 @dataclass(frozen=True)
 class Sums:
-    """Where the sums are: read at a place (None: they begin at zero), and written."""
+    """The tile that grows; ``zero``: it begins at zero, whatever the buffer holds."""
 
+    buffer: Buffer
     type: TileType
-    read: Callable[[tuple[Index, Index], Lanes], Any] | None
-    write: Callable[[tuple[Index, Index], Lanes, Any], None]
+    zero: bool
 
 
 def block_rows(target: CpuTarget) -> int:
@@ -106,9 +106,12 @@ def _block(code: Code, form: Form, operands: tuple[Left, Right], sums: Sums,
     b, (left, right) = code.b, operands
     (i, count), (j, lanes, vectors) = rows, columns
     e, width, element = Lanes(b, lanes, code.target), lanes * vectors, register(form.total)
-    spots = [(loops.add(b, i, r), loops.add(b, j, v * lanes)) for r in range(count) for v in range(vectors)]
+    spots = [(r, loops.add(b, j, v * lanes)) for r in range(count) for v in range(vectors)]
+    places = [_sum_at(code, sums, i, *spot) for spot in spots]
     none = e.splat_constant(element_constant(form.total, 0))
-    start = [none if sums.read is None else sums.read(s, e) for s in spots]
+    start = [none if sums.zero else load(e, p, element, 1) for p in places]
+    for r, column in () if sums.zero else spots:  # The block below is next.
+        prefetch(b, _sum_at(code, sums, i, r + count, column))
     lefts = code.pointer_to(left.buffer, element, loops.mul(b, i, left.row))
     rights = code.pointer_to(right.buffer, element, loops.mul(b, j, right.depth))
 
@@ -124,8 +127,15 @@ def _block(code: Code, form: Form, operands: tuple[Left, Right], sums: Sums,
             out += [accumulate(e, form, x, y, totals[r * vectors + v]) for v, y in enumerate(ys)]
         return out
 
-    for spot, total in zip(spots, loops.loop(b, 0, depth, 1, start, step), strict=True):
-        sums.write(spot, e, total)
+    for pointer, total in zip(places, loops.loop(b, 0, depth, 1, start, step), strict=True):
+        store(e, pointer, total, 1)
+
+
+def _sum_at(code: Code, sums: Sums, first: Index, row: int, column: Index) -> Any:
+    """The address of a sum in a row below the first one of a block."""
+    at = loops.add(code.b, loops.mul(code.b, first, sums.type.shape[1]), column)
+    at = loops.add(code.b, at, row * sums.type.shape[1])
+    return code.pointer_to(sums.buffer, register(sums.type.dtype), at)
 
 
 def accumulate(e: Lanes, form: Form, x: Any, y: Any, total: Any) -> Any:

@@ -8,9 +8,9 @@ from typing import Any
 from llvmlite import ir
 
 from tilec.backends.cpu import loops
-from tilec.backends.cpu.access import store
+from tilec.backends.cpu.access import prefetch, store
 from tilec.backends.cpu.floats import convert
-from tilec.backends.cpu.lanes import F32, I16, I32, I64, PTR, VOID, Lanes, declare, element_constant, register
+from tilec.backends.cpu.lanes import F32, I16, I32, I64, Lanes, element_constant, register
 from tilec.backends.cpu.loops import Index
 from tilec.backends.cpu.microkernel import Form, Left, Right, panel_widths
 from tilec.backends.cpu.shapes import tile_type
@@ -140,8 +140,7 @@ def _prefetch(code: Code, value: Value, at: tuple[Coord, ...]) -> None:
     found = code.env[value]
     if isinstance(found, View):
         pointer, _ = corner(code.b, found.tensor, found.part, at)
-        where = declare(code.b.module, "llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
-        code.b.call(where, [pointer, I32(0), I32(3), I32(1)])  # Read, keep in all caches, data.
+        prefetch(code.b, pointer)
     elif isinstance(found, Lazy) and found.op.name == "permute":
         _prefetch(code, found.op.args[0], at[::-1])
     elif isinstance(found, Lazy) and found.op.name == "cast":

@@ -8,8 +8,8 @@ from statistics import median
 
 Run = Callable[[], object]
 Clock = Callable[[], float]
-# Seconds: OpenBLAS' threads yield in a loop for about 20 ms before they sleep, those of OpenMP less.
-SETTLE = 0.1
+# Seconds: threads of OpenBLAS spin for 2**28 cycles (0.1 s) before they sleep, those of OpenMP less.
+SETTLE = 0.2
 
 
 def timed(run: Run, calls: int, clock: Clock = time.perf_counter) -> float:
@@ -20,7 +20,7 @@ def timed(run: Run, calls: int, clock: Clock = time.perf_counter) -> float:
     return (clock() - start) / calls
 
 
-def calls_for(run: Run, least: float = 10e-3) -> int:
+def calls_for(run: Run, least: float = 20e-3) -> int:
     """How many calls last so long that the clock and a wake-up do not matter."""
     return max(1, min(1000, int(least / max(timed(run, 1), 1e-9))))
 
@@ -30,8 +30,8 @@ def in_turns(
 ) -> list[float]:
     """The median seconds of a call of each, measured alternately after a warm-up.
 
-    Before each sample nothing runs for ``settle`` seconds, then one call is not timed: idle threads
-    of the other side look for work on our cores for a while, and those of this side may sleep.
+    Before each sample nothing runs for ``settle`` seconds, and as many calls as it has are not timed:
+    idle threads of the other side look for work on our cores for a while, and those of this side sleep.
     """
     calls = []
     for run in runs:
@@ -42,6 +42,6 @@ def in_turns(
         order = list(range(len(runs)))
         for r in order if i % 2 == 0 else order[::-1]:
             time.sleep(settle)
-            runs[r]()
+            timed(runs[r], calls[r])
             times[r].append(timed(runs[r], calls[r], clock))
     return [median(t) for t in times]

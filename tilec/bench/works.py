@@ -57,7 +57,7 @@ def _tiles(m: int, n: int, k: int) -> dict[str, Any]:
     """Tile sizes that a user would choose: all operands in the second cache, whole blocks of rows."""
     rows = min(516, -(-m // 24) * 12) if m > 64 else m
     columns = -(-n // 32) * 16 if n <= 800 else 256
-    return {"BM": rows, "BN": columns, "BK": k if k < 384 else 128}
+    return {"BM": rows, "BN": columns, "BK": k if k < 384 else 256}
 
 
 def _grid(m: int, n: int, meta: Mapping[str, Any]) -> tuple[int, int]:
