@@ -104,6 +104,8 @@ def why_not_tma(load: Op, written: set[Value]) -> str | None:
     assert isinstance(source.type, TensorType) and isinstance(result, TileType)
     if result.dtype not in OPERANDS:
         return f"tensor cores here take 16-bit and 8-bit floats, tf32 and 8-bit integers, not {result.dtype}"
+    if load.name == "gather":
+        return "TMA copies boxes, not elements"
     if source.type.contiguous is None or not source.type.aligned:
         return f"{source.hint or 'the tensor'} has no contiguous dimension aligned to 16 bytes"
     if source.type.rank > 5:

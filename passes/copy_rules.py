@@ -23,15 +23,22 @@ SPAN = 32  # bytes of the smallest row whose swizzle keeps ldmatrix free of bank
 @dataclass(frozen=True)
 class CopyRules:
     """``load(load, written tensors, definitions)``, ``operand(use)`` and ``product(dot)`` give None or
-    why not. ``fed``: a product must have its second operand from a ring."""
+    why not. ``fed``: a product must have its second operand from a ring. ``threads``: what the rules
+    for loads and operands refuse, and gathers, the threads of the load group may do."""
 
     load: Callable[[Op, set[Value], Defs], str | None]
     operand: Callable[[Use], str | None]
     product: Callable[[Op], str | None]
     fed: bool
+    threads: bool = False
 
 
-TMA = CopyRules(lambda load, written, _: why_not_tma(load, written), why_not_operand, why_not_wgmma, True)
+def _by_tma(load: Op, written: set[Value], defs: Defs) -> str | None:
+    return why_not_tma(load, written)
+
+
+TMA_ALONE = CopyRules(_by_tma, why_not_operand, why_not_wgmma, True)
+TMA = CopyRules(_by_tma, why_not_operand, why_not_wgmma, True, threads=True)
 
 
 def cp_async(float8: bool) -> CopyRules:
@@ -71,4 +78,7 @@ def is_multiple(value: Value, of: int, defs: Defs) -> bool:
         return all(is_multiple(a, of, defs) for a in op.args)
     if op.name in ("minimum", "maximum"):
         return all(is_multiple(a, of, defs) for a in op.args)
+    if op.name in ("broadcast", "reshape", "cast"):
+        source = op.args[0].type
+        return isinstance(source, TileType) and source.dtype.is_int and is_multiple(op.args[0], of, defs)
     return op.name == "where" and all(is_multiple(a, of, defs) for a in op.args[1:])

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tilec.ir.core import Block, Kernel, Op, Value
-from tilec.ir.layout import Layout
+from tilec.ir.layout import Layout, blocked
+from tilec.ir.ops import attr
 from tilec.ir.types import TensorType
 from tilec.passes.layout_rules import (
+    VECTOR_BYTES,
     default,
     is_pointwise,
     is_tile,
@@ -80,7 +82,12 @@ class Chooser:
             self.set(op.result, Choice(memory_anchor(tensor, tile_type(op.result), self.warps), MEMORY))
 
     def indexed(self, op: Op) -> None:
-        """gather, scatter, atomic: like an operand, since all have one shape."""
+        """gather, atomic: like an operand, as all have one shape; a gather of rows in units of 16 bytes."""
+        if op.name == "gather" and attr(op, "along") is not None:
+            t = tile_type(op.result)
+            layout = blocked(t.shape, attr(op, "along"), VECTOR_BYTES // t.dtype.bytes, self.warps)
+            self.set(op.result, Choice(layout, MEMORY))
+            return
         for result in op.results:
             if is_tile(result):
                 self.set(result, self.join(op.args[1:]) or self.settled(result))

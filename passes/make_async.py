@@ -1,14 +1,14 @@
 """make_async: say what communicates. Loads that feed products go through arefs.
 
-TILE -> AREF. Every load that TMA can do, and that only tensor core products read,
-becomes load; put; get, with a release after its last use. Nothing else changes,
-so the program still runs in order, and the notes say why a load or product was
-left as it is.
+TILE -> AREF. Every load or gather that only tensor core products read becomes
+load; put; get, with a release after its last use. TMA fills the ring where it can, else
+threads do (`thread_copies.py`). Nothing else changes, so the program still runs in order, and
+the notes say why TMA does not do a load, and why a load or product was left as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from string import ascii_lowercase
 
@@ -19,6 +19,7 @@ from tilec.passes.async_rules import Use, dot_uses, is_view, source_of
 from tilec.passes.copy_rules import TMA, CopyRules
 from tilec.passes.layout_rules import may_stay
 from tilec.passes.rewrite import where
+from tilec.passes.thread_copies import kind, row_axis, why_not_threads
 
 LOAD, COMPUTE = "load", "compute"
 Part = int | None  # of a kernel whose rows are split
@@ -26,9 +27,11 @@ Part = int | None  # of a kernel whose rows are split
 
 @dataclass(frozen=True)
 class Plan:
-    """Loads to make asynchronous, each with the products it feeds; and the notes."""
+    """Loads and gathers to make asynchronous, each with the products it feeds; those of them that
+    threads do, as they are to be; and the notes."""
 
     loads: dict[Op, tuple[Op, ...]]
+    threads: dict[Op, Op]
     notes: tuple[str, ...]
 
 
@@ -43,8 +46,8 @@ class Ring:
 def make_async(kernel: Kernel, rules: CopyRules = TMA) -> Kernel:
     """The AREF form of a TILE kernel; ``attrs["notes"]`` says what stayed synchronous."""
     plan = choose_loads(kernel, rules)
-    rings = form_rings(kernel.body, plan.loads)
-    body = _Inserter(kernel.body, rings).block(kernel.body)
+    rings = form_rings(kernel.body, plan.loads, plan.threads)
+    body = _Inserter(kernel.body, rings, plan.threads).block(kernel.body)
     body = Block(body.params, (*(r.new for r in rings), *body.ops))
     attrs = frozen(**{**kernel.attrs, "notes": plan.notes})
     return kernel.with_(form="aref", body=body, attrs=attrs)
@@ -58,8 +61,8 @@ def choose_loads(kernel: Kernel, rules: CopyRules = TMA) -> Plan:
     load: repeat until nothing changes.
     """
     notes: dict[Op, str] = {}
-    found = _candidates(kernel, notes, rules)
     defs = definitions(kernel.body)
+    found, slow = _candidates(kernel, defs, notes, rules)
     for dot in (op for op in walk(kernel.body) if op.name == "dot"):
         reason = rules.product(dot)
         if reason is not None:
@@ -76,46 +79,66 @@ def choose_loads(kernel: Kernel, rules: CopyRules = TMA) -> Plan:
             notes[load] = "a product that reads it is not asynchronous"
             del found[load]
     loads = {load: tuple(dict.fromkeys(u.dot for u in feeds)) for load, feeds in found.items()}
-    return Plan(loads, _sentences(kernel, notes))
+    threads = {load: _by_threads(load, defs) for load in slow if load in loads}
+    return Plan(loads, threads, _sentences(kernel, notes, {load: slow[load] for load in threads}))
 
 
-def _sentences(kernel: Kernel, notes: dict[Op, str]) -> tuple[str, ...]:
-    ops = [op for op in walk(kernel.body) if op in notes]
+def _by_threads(load: Op, defs: dict[Value, Op]) -> Op:
+    """The load or gather as the threads of the load group do it."""
+    along = {"along": row_axis(load, defs)} if load.name == "gather" else {}
+    return load.with_(attrs=frozen(**{**load.attrs, "threads": True, **along}))
+
+
+def _sentences(kernel: Kernel, notes: dict[Op, str], slow: dict[Op, str]) -> tuple[str, ...]:
+    ops = [op for op in walk(kernel.body) if op in notes or op in slow]
     if not any(op.name == "dot" for op in walk(kernel.body)):
         return ("no product in the kernel: there is nothing to overlap loads with",)
-    return tuple(f"{where(op)}: this {op.name} is not asynchronous: {notes[op]}" for op in ops)
+    ways = {op: f"not asynchronous: {notes[op]}" for op in notes}
+    ways |= {op: f"done by threads, not by TMA: {slow[op]}" for op in slow}
+    return tuple(f"{where(op)}: this {op.name} is {ways[op]}" for op in ops)
 
 
-def _candidates(kernel: Kernel, notes: dict[Op, str], rules: CopyRules) -> dict[Op, list[Use]]:
-    """Loads that only products read, if copies can do them and the author did not object."""
-    users, written, defs = uses(kernel.body), written_tensors(kernel.body), definitions(kernel.body)
+def _candidates(
+    kernel: Kernel, defs: dict[Value, Op], notes: dict[Op, str], rules: CopyRules
+) -> tuple[dict[Op, list[Use]], dict[Op, str]]:
+    """Loads and gathers that only products read, if copies can do them and the author did not object;
+    and why TMA cannot do those that threads must."""
+    users, written = uses(kernel.body), written_tensors(kernel.body)
     found: dict[Op, list[Use]] = {}
-    for load, wanted in _loads(kernel.body, True):
+    slow: dict[Op, str] = {}
+    for load, wanted in _loads(kernel.body, True, rules.threads):
         source = load.args[0].type
         assert isinstance(source, TensorType)
-        feeds = dot_uses(load.result, source.contiguous, users)
+        feeds = dot_uses(load.result, source.contiguous if load.name == "load" else None, users)
         if not feeds or (isinstance(feeds, str) and not _feeds_a_dot(load.result, users)):
             continue
-        reason = feeds if isinstance(feeds, str) else rules.load(load, written, defs)
+        reason = feeds if isinstance(feeds, str) else _why_not_copied(load, feeds, written, defs, rules)
+        if reason is not None and wanted and rules.threads and not isinstance(feeds, str):
+            slow[load], reason = reason, why_not_threads(load, written)
         if not wanted:
             reason = "its loop says specialize=False"
-        if reason is None and not isinstance(feeds, str):
-            reason = next((r for r in map(rules.operand, feeds) if r is not None), None)
         if reason is not None:
             notes[load] = reason
         elif not isinstance(feeds, str):
             found[load] = feeds
-    return found
+    return found, slow
 
 
-def _loads(block: Block, wanted: bool) -> Iterator[tuple[Op, bool]]:
-    """Loads in program order, and whether their loops allow specialisation."""
+def _why_not_copied(
+    load: Op, feeds: list[Use], written: set[Value], defs: dict[Value, Op], rules: CopyRules
+) -> str | None:
+    reason = rules.load(load, written, defs)
+    return reason or next((r for r in map(rules.operand, feeds) if r is not None), None)
+
+
+def _loads(block: Block, wanted: bool, gathers: bool) -> Iterator[tuple[Op, bool]]:
+    """Loads (and gathers) in program order, and whether their loops allow specialisation."""
     for op in block.ops:
-        if op.name == "load":
+        if op.name == "load" or (gathers and op.name == "gather"):
             yield op, wanted
         inside = wanted and op.attrs.get("specialize") is not False
         for inner in op.blocks:
-            yield from _loads(inner, inside)
+            yield from _loads(inner, inside, gathers)
 
 
 def _feeds_a_dot(value: Value, users: dict[Value, list[Op]]) -> bool:
@@ -139,18 +162,20 @@ def _why_not_fed(dot: Op, loads: dict[Op, list[Use]], defs: dict[Value, Op]) -> 
     return None
 
 
-def form_rings(body: Block, loads: dict[Op, tuple[Op, ...]]) -> tuple[Ring, ...]:
-    """One ring for the loads of a block that feed one common product, or its parts; else one each.
+def form_rings(body: Block, loads: dict[Op, tuple[Op, ...]], threads: Mapping[Op, Op]) -> tuple[Ring, ...]:
+    """One ring for the loads of a block that feed one common product, or its parts, and that one kind
+    of copy does; else one each. ``threads``: loads that threads do.
 
     If the rows are split, the parts of A and their common B share a ring that all parts read.
     """
     parts = {attr(dot, "part") for dots in loads.values() for dot in dots}
     taken: set[str] = set()
-    found = [group for block in _blocks(body) for group in _groups(block, loads)]
+    kinds = {load: kind(threads.get(load, load)) for load in loads}
+    found = [group for block in _blocks(body) for group in _groups(block, loads, kinds)]
     return tuple(_ring(group, loads, len(parts), taken) for group in found)
 
 
-def _groups(block: Block, loads: dict[Op, tuple[Op, ...]]) -> list[tuple[Op, ...]]:
+def _groups(block: Block, loads: dict[Op, tuple[Op, ...]], kinds: Mapping[Op, str]) -> list[tuple[Op, ...]]:
     """The loads of a block by the rings that they share: those linked by products, one of each part."""
 
     def fed(load: Op) -> set[Op]:
@@ -159,7 +184,8 @@ def _groups(block: Block, loads: dict[Op, tuple[Op, ...]]) -> list[tuple[Op, ...
 
     groups: list[tuple[Op, ...]] = []
     for load in (op for op in block.ops if op in loads):
-        near = [g for g in groups if any(fed(load) & fed(op) for op in g)]
+        alike = [g for g in groups if kinds[g[0]] == kinds[load]]
+        near = [g for g in alike if any(fed(load) & fed(op) for op in g)]
         at = groups.index(near[0]) if near else len(groups)
         merged = (*(op for g in near for op in g), load)
         groups = [*groups[:at], merged, *(g for g in groups[at:] if g not in near)]
@@ -203,7 +229,8 @@ class _Inserter:
     kernel whose rows are split gets and releases for itself.
     """
 
-    def __init__(self, body: Block, rings: tuple[Ring, ...]) -> None:
+    def __init__(self, body: Block, rings: tuple[Ring, ...], threads: Mapping[Op, Op]) -> None:
+        self.threads = threads
         self.ring_of = {load: ring for ring in rings for load in ring.loads}
         self.readers: dict[Ring, set[Op]] = {ring: set() for ring in rings}
         self.table: dict[tuple[Value, Part], Value] = {}
@@ -241,6 +268,7 @@ class _Inserter:
 
     def _copy(self, op: Op) -> Op:
         """The op on new values: those of its part."""
+        op = self.threads.get(op, op)
         part = attr(op, "part") if op.name == "dot" else None
         args = tuple(self.table.get((a, part), a) for a in op.args)
         return op.with_(args=args, blocks=tuple(self.block(b) for b in op.blocks))

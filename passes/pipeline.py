@@ -11,7 +11,7 @@ from tilec.ir.forms import verify
 from tilec.passes.allocate import scratch_sizes
 from tilec.passes.bounds import join_bounds
 from tilec.passes.canonicalize import canonicalize
-from tilec.passes.copy_rules import cp_async
+from tilec.passes.copy_rules import TMA_ALONE, cp_async
 from tilec.passes.layouts import assign_layouts
 from tilec.passes.make_async import make_async
 from tilec.passes.run_ahead import run_ahead
@@ -72,7 +72,7 @@ def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) 
     if machine is None or options.specialize is False:
         why = f"{target} runs one group" if machine is None else "specialize=False"
         return _one_group(tile, tile.with_(form="aref"), options, (*log, f"one group: {why}"))
-    aref = _verified(canonicalize(make_async(tile)))
+    aref = _asynchronous(tile)
     notes: tuple[str, ...] = aref.attrs["notes"]
     log += ["make_async: " + (", ".join(_rings(aref)) or "no rings"), *(f"  {n}" for n in notes)]
     if not _rings(aref):
@@ -80,6 +80,14 @@ def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) 
             return _ahead(tile, row.small, options, (*log, "a product is too small for wgmma"))
         return _one_group(tile, aref, options, (*log, "one group: no asynchronous loads"))
     return _groups(tile, aref, machine, options, tuple(log))
+
+
+def _asynchronous(tile: Kernel) -> Kernel:
+    """The AREF form. TMA alone fills rings if the load group cannot know what its threads would load."""
+    aref = _verified(canonicalize(make_async(tile)))
+    if not _rings(aref) or refused(aref) is None:
+        return aref
+    return _verified(canonicalize(make_async(tile, TMA_ALONE)))
 
 
 def _ahead(tile: Kernel, target: Target, options: Options, log: tuple[str, ...]) -> Stages:

@@ -15,6 +15,7 @@ from tilec.backends.ptx.hopper_groups import run_groups
 from tilec.backends.ptx.hopper_plan import plan_rings, sites
 from tilec.backends.ptx.hopper_put import put
 from tilec.backends.ptx.hopper_ring import Ring
+from tilec.backends.ptx.hopper_rows import rows
 from tilec.backends.ptx.hopper_section import plan_sections, section
 from tilec.backends.ptx.hopper_smem import tile_bytes
 from tilec.backends.ptx.hopper_store import StorePlan, drain, only_stored, staging_key, store, store_plan
@@ -58,6 +59,7 @@ class Hopper:
             "dot": self.products.rule,
             "dot.wait": lambda e, op: dot_wait(e, op, self.late),
             "load": self._load,
+            "gather": self._gather,
             "store": self._store,
             "section": lambda e, op: section(e, op, self.sections, self.base["section"], self.alone),
             "reshape": view_rule(self.base["reshape"]),
@@ -122,6 +124,13 @@ class Hopper:
             e.bind(op.result, Pending(op.args[0], offsets(e, op.args[1:])))
         else:
             self.base["load"](e, op)
+
+    def _gather(self, e: Emitter, op: Op) -> None:
+        puts = self.uses.get(op.result, [])
+        if puts and all(u.name == "aref.put" and self.rings[u.args[0]].copied for u in puts):
+            e.bind(op.result, rows(e, op))
+        else:
+            self.base["gather"](e, op)
 
     def by_copy(self, load: Op) -> bool:
         """Whether a load only feeds rings that TMA fills."""

@@ -17,6 +17,7 @@ from tilec.backends.ptx.hopper_smem import SmemTile, operand, smem_tile
 from tilec.backends.ptx.hopper_views import Use, dot_axes, uses_of
 from tilec.ir.core import Block, Kernel, Op, Value, definitions, walk
 from tilec.ir.errors import UnsupportedError
+from tilec.ir.layout import LANE_BITS
 from tilec.ir.ops import attr
 from tilec.ir.types import ArefType, TensorType, TileType
 
@@ -26,7 +27,8 @@ Reader = Literal["wgmma", "warp"]
 
 @dataclass(frozen=True)
 class RingPlan:
-    """One ring; ``tma`` says that the copy engine writes it, else threads store.
+    """One ring; ``tma`` says that the copy engine writes it, ``copied`` that threads do by cp.async;
+    else they store.
 
     ``full_count`` and ``empty_count`` are arrivals per phase of the two barriers of a
     slot; ``readers`` says for each consumer group how it reads: "wgmma" readers arrive
@@ -39,6 +41,7 @@ class RingPlan:
     full_count: int
     empty_count: int
     readers: Mapping[str, Reader]
+    copied: bool = False
 
     @property
     def box_bytes(self) -> int:
@@ -47,7 +50,8 @@ class RingPlan:
 
     @property
     def proxy_fence(self) -> bool:
-        """Whether the writer must fence: ordinary stores that the tensor cores read."""
+        """Whether a fence must stand between writes of threads and the reads of tensor cores: behind
+        stores of the writer; behind the wait of the reader where cp.async writes."""
         return not self.tma and "wgmma" in self.readers.values()
 
 
@@ -95,6 +99,7 @@ def _plan(ring: Value, found: list[Site], defs: Mapping[Value, Op], body: Block)
     uses = [[u for g in gets for u in uses_of(g.op.results[i], body)] for i in range(len(ring_type.payload))]
     sources = [defs.get(v) for v in put.op.args[1:]]
     tiles, tma = _layouts(ring_type.payload, sources, uses)
+    copied = all(_along(s) is not None for s in sources)
     readers: dict[str, Reader] = {}
     for g in gets:
         mine = [u for r in g.op.results for u in uses_of(r, body)]
@@ -102,7 +107,13 @@ def _plan(ring: Value, found: list[Site], defs: Mapping[Value, Op], body: Block)
         readers[g.group] = "wgmma" if wgmma else "warp"
     warps = {g.group: g.warps for g in gets}
     empty = sum(arrivals(kind, warps[group]) for group, kind in readers.items())
-    return RingPlan(ring_type.depth or 1, tiles, tma, 1 if tma else put.warps, empty, readers)
+    full = 1 if tma else put.warps << LANE_BITS if copied else put.warps
+    return RingPlan(ring_type.depth or 1, tiles, tma, full, empty, readers, copied)
+
+
+def _along(source: Op | None) -> int | None:
+    """The axis along which cp.async copies what a put takes; None if it does not."""
+    return attr(source, "along") if source is not None and source.name == "gather" else None
 
 
 def arrivals(kind: Reader, warps: int) -> int:
@@ -117,11 +128,14 @@ def _layouts(
     tma = [_tma_layout(s, t, u) for s, t, u in zip(sources, payload, uses, strict=True)]
     if all(tma):
         return tuple(t for t in tma if t), True
+    along = [_along(s) for s in sources]
+    if None not in along:
+        return tuple(smem_tile(t, a) for t, a in zip(payload, along, strict=True) if a is not None), False
     return tuple(_stored_layout(t, u) for t, u in zip(payload, uses, strict=True)), False
 
 
 def _tma_layout(source: Op | None, tile: TileType, uses: list[Use]) -> SmemTile | None:
-    if source is None or source.name != "load" or attr(source, "pad") != 0:
+    if source is None or source.name != "load" or attr(source, "pad") != 0 or attr(source, "threads"):
         return None
     inner = tma_inner(source.args[0], tile.shape)
     if inner is None:

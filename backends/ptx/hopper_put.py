@@ -1,9 +1,10 @@
-"""`aref.put`: by TMA where the copy engine can, else by ordinary stores of the whole group."""
+"""`aref.put`: by TMA where the copy engine can, else by the whole group: cp.async, or ordinary stores."""
 
 from __future__ import annotations
 
 from tilec.backends.ptx.context import Emitter
 from tilec.backends.ptx.hopper_ring import Ring, Side, advance, barrier, only_thread, slot, wait
+from tilec.backends.ptx.hopper_rows import Rows, copy
 from tilec.backends.ptx.hopper_stage import Place, write
 from tilec.backends.ptx.hopper_tma import Pending, load_tile
 from tilec.backends.ptx.hopper_views import identity
@@ -15,7 +16,9 @@ def put(e: Emitter, op: Op, ring: Ring, alone: bool) -> None:
     """Wait for an empty slot, fill it, signal full. ``alone``: only one thread runs this code."""
     side = ring.put
     assert side is not None
-    if not ring.plan.tma:
+    if ring.plan.copied:
+        _put_rows(e, op, ring, side)
+    elif not ring.plan.tma:
         _put_stores(e, op, ring, side)
     elif alone:
         _put_copies(e, op, ring, side)
@@ -34,6 +37,17 @@ def _put_copies(e: Emitter, op: Op, ring: Ring, side: Side) -> None:
         load = e.env[value]
         assert isinstance(load, Pending)
         load_tile(e, load, tile, slot(e, ring, index, side.stage), full)
+
+
+def _put_rows(e: Emitter, op: Op, ring: Ring, side: Side) -> None:
+    """Every thread starts its copies; they arrive for it when they are done."""
+    wait(e, barrier(e, ring.buffers.empty, side.stage), side.phase)
+    for index, (value, tile) in enumerate(zip(op.args[1:], ring.plan.tiles, strict=True)):
+        rows = e.env[value]
+        assert isinstance(rows, Rows)
+        copy(e, rows, tile, slot(e, ring, index, side.stage))
+    full = barrier(e, ring.buffers.full, side.stage)
+    e.emit("cp.async.mbarrier.arrive.noinc.shared::cta.b64", full)
 
 
 def _put_stores(e: Emitter, op: Op, ring: Ring, side: Side) -> None:

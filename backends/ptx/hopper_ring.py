@@ -153,6 +153,8 @@ def get(e: Emitter, op: Op, ring: Ring) -> None:
     """Wait for a full slot; its tiles become views of shared memory."""
     side = _open(ring.get)
     wait(e, barrier(e, ring.buffers.full, side.stage), side.phase)
+    if ring.plan.copied and ring.plan.proxy_fence:
+        e.emit("fence.proxy.async.shared::cta")
     for index, (result, tile) in enumerate(zip(op.results, ring.plan.tiles, strict=True)):
         assert isinstance(result.type, TileType)
         shape = result.type.shape

@@ -102,11 +102,12 @@ def _infer_load(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[T
     ("T", "offsets..."),
     effect="read",
     attrs=("shape",),
-    optional={"pad": 0},
+    optional={"pad": 0, "threads": False},
     family="memory",
 )
 def _load(rt: Any, node: Op, t: Array, *offsets: Array) -> Array:
-    """The tile that starts at the offsets; elements outside the tensor are ``pad``."""
+    """The tile that starts at the offsets; elements outside the tensor are ``pad``. ``threads``: if it
+    fills a ring, then by loads and stores of threads."""
     shape = node.attrs["shape"]
     out = np.full(shape, node.attrs.get("pad", 0)).astype(t.dtype)
     source, target = _overlap(t.shape, offsets, shape)
@@ -167,9 +168,17 @@ def _infer_gather(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple
     return (TileType(t.dtype, shape),)
 
 
-@op("gather", _infer_gather, ("T", "indices...", "mask", "other"), effect="read", family="memory")
+@op(
+    "gather",
+    _infer_gather,
+    ("T", "indices...", "mask", "other"),
+    effect="read",
+    optional={"threads": False, "along": None},
+    family="memory",
+)
 def _gather(rt: Any, node: Op, t: Array, *rest: Array) -> Array:
-    """T at the indices, other where masked or outside."""
+    """T at the indices, other where masked or outside. ``threads`` as for `load`; ``along``: the axis along
+    which units of 16 bytes lie in memory as in the tile, under one mask, so that cp.async can copy them."""
     *indices, mask, other = rest
     ok = _inside(t, indices) & mask
     safe = tuple(np.where(ok, i, 0) for i in indices)

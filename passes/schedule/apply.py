@@ -18,10 +18,8 @@ from tilec.passes.make_async import LOAD
 from tilec.passes.schedule.distribute import compute_block, consumers, effects, load_block, why_not_closed
 from tilec.passes.schedule.follow import Place, follow, mark
 from tilec.passes.schedule.joint import KernelPlan
+from tilec.passes.thread_copies import group_registers
 
-# Registers per thread of the load group and of a compute group, of which there may be two:
-# setmaxnreg takes multiples of 8 from 24 on, and all groups share 65536.
-REGISTERS = 24, 240
 LOAD_WARPS = WARPGROUP = 4
 LARGE_TILE = 64 * 128
 ONE_GROUP_WARPS = (1, 2, 4, 8, 16)
@@ -51,7 +49,7 @@ def specialize(plan: KernelPlan, in_flight: int = IN_FLIGHT) -> Kernel:
         # Groups that share rings and turns run ahead together or not at all: else they may wait for ever.
         plain = _followed(plan, {}, rings, flying)
         found = [(block, refusals) for (block, _), (_, refusals) in zip(plain, found, strict=True)]
-    few, many = REGISTERS
+    few, many = group_registers(plan.kernel)
     groups = make(
         "warp_groups", blocks=tuple(block for block, _ in found), loc=news[0].loc, names=(LOAD, *names),
         warps=(LOAD_WARPS, *(plan.warps for _ in names)), registers=(few, *(many for _ in names)),

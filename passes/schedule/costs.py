@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
-from tilec.ir.core import Op, walk
+from tilec.ir.core import Op, Value, walk
+from tilec.ir.ops import attr
 from tilec.ir.types import TileType
 from tilec.passes.schedule.machines import Machine, Product
 from tilec.passes.schedule.model import Segment
@@ -57,13 +58,13 @@ _PIPES = ("FMA", "ALU", "XU")
 def cost(op: Op, machine: Machine, *, warps: int = 4, through_ring: bool = False) -> Cost:
     """The cost of one op that a group of ``warps`` warps runs; scalars and changes of shape are free.
 
-    ``through_ring``: a load that fills a ring. An op with blocks costs its dearest block, a
+    ``through_ring``: a load or gather that fills a ring. An op with blocks costs its dearest block, a
     loop one trip: its trip count is not known here.
     """
     if op.blocks:
         return _dearest([_serial(_inner(op, i, machine, warps)) for i in range(len(op.blocks))])
-    if op.name == "load" and through_ring:
-        return _copy(op, machine)
+    if through_ring and op.name in ("load", "gather"):
+        return _filled(op, machine) if attr(op, "threads") else _copy(op, machine)
     found = _cost_of(op, machine, warps)
     return replace(found, regs=_registers(op, warps))
 
@@ -78,6 +79,8 @@ def _cost_of(op: Op, machine: Machine, warps: int) -> Cost:
         return _access(op, machine)
     if op.name == "convert_layout":
         return _exchange(op, machine)
+    if op.name == "reduce" and attr(op, "within"):
+        return _simt(_work(op), elements - _size(op.result), machine, warps, 0)
     return _simt(_work(op), elements, machine, warps, machine.exchange if op.name == "reduce" else 0)
 
 
@@ -107,6 +110,17 @@ def _copy(op: Op, machine: Machine) -> Cost:
     held = ceil(_result_bytes(op) / machine.copy.rate)
     spent = machine.copy.issue or held
     return Cost((Segment(machine.copy.unit, 0, held),), spent, machine.copy.latency + held)
+
+
+def _filled(op: Op, machine: Machine) -> Cost:
+    """A tile that threads bring into a ring. By cp.async the group only issues 16 bytes for a lane; else it
+    waits for the elements in its registers, and stores them."""
+    size, read = _result_bytes(op), _access(op, machine)
+    if op.name == "gather" and attr(op, "along") is not None:
+        held = ceil(max(size / machine.global_rate, size / 16 / _rate(machine, "LSU")))
+        return Cost((Segment("LSU", 0, held),), held, held + machine.global_latency)
+    held = read.cyc + ceil(size / machine.smem_rate)
+    return Cost((Segment("LSU", 0, held),), read.latency + held - read.cyc, read.latency + held - read.cyc)
 
 
 def _access(op: Op, machine: Machine) -> Cost:
@@ -191,6 +205,11 @@ def _rate(machine: Machine, unit: str) -> int:
 
 def _elements(op: Op) -> int:
     return max((v.type.size for v in (*op.args, *op.results) if isinstance(v.type, TileType)), default=0)
+
+
+def _size(value: Value) -> int:
+    assert isinstance(value.type, TileType)
+    return value.type.size
 
 
 def _result_bytes(op: Op) -> int:

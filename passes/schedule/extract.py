@@ -8,7 +8,7 @@ elementwise op overwrites an operand that nothing reads after it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePath
@@ -22,6 +22,7 @@ from tilec.passes.schedule.costs import Cost, cost, product_cycles
 from tilec.passes.schedule.live import Registers
 from tilec.passes.schedule.machines import Machine, limits
 from tilec.passes.schedule.model import Buffer, Edge, Hint, Problem, Reader, Segment
+from tilec.passes.thread_copies import by_threads, group_registers
 
 WARPGROUP = 4
 
@@ -101,6 +102,7 @@ class _Extractor:
         edges = [*self._value_edges(), *self._kept_edges(), *self._effect_edges(), *self._copy_edges()]
         limit = limits(self.machine, smem=self.wishes.smem_reserved)
         problem = Problem(
+        limit = replace(limit, reg_limit=min(limit.reg_limit, group_registers(self.kernel)[1]))
             name, ops, _merged(edges), tuple(self._buffers()), limit, 1 + self.wishes.parts,
             tuple(self._hints()), _loc(self.loop),
         )  # fmt: skip
@@ -173,15 +175,19 @@ class _Extractor:
         yield from self._in_order([n for n, m in self.body.members.items() if _touches(m, written)])
 
     def _copy_edges(self) -> Iterator[Edge]:
-        """The producer fills the rings in program order, iteration by iteration."""
-        yield from self._in_order([n for n in self.body.members if n.name == "aref.put"])
+        """The producer fills the rings in program order, iteration by iteration; where its threads do, it
+        takes their time."""
+        puts = [n for n in self.body.members if n.name == "aref.put"]
+        busy = {p: self.total(p).cyc for p in puts if any(map(by_threads, self.body.members[p]))}
+        yield from self._in_order(puts, busy)
 
-    def _in_order(self, leads: list[Op]) -> Iterator[Edge]:
-        pairs = [(a, b, 0) for a, b in itertools.pairwise(leads)]
-        if len(leads) > 1:
+    def _in_order(self, leads: list[Op], busy: Mapping[Op, int] | None = None) -> Iterator[Edge]:
+        """``busy``: cycles after which the next one comes, if not at once."""
+        pairs, busy = [(a, b, 0) for a, b in itertools.pairwise(leads)], busy or {}
+        if len(leads) > 1 or busy:
             pairs.append((leads[-1], leads[0], 1))
         for a, b, distance in pairs:
-            yield self._edge(a, b, 1, distance, mem="ord", same=True)
+            yield self._edge(a, b, busy.get(a, 1), distance, mem="ord", same=True)
 
     def _edge(
         self, src: Op, dst: Op, d: int, delta: int, *, mem: model.Memory = "reg", blocking: bool = False,

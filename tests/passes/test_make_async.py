@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from pass_kernels import Builder, attention, gemm, halves
 
+import tilec
+import tilec.language as tl
 from tilec.ir.core import Kernel, Value, walk
 from tilec.ir.forms import verify
 from tilec.ir.interp import interpret
+from tilec.ir.ops import attr
 from tilec.ir.types import DType, float8_e4m3, float16, float32, int32, int64
 from tilec.passes import canonicalize, lower, make_async
+from tilec.passes.copy_rules import TMA_ALONE
 
 
 def asynchronous(kernel: Kernel) -> tuple[Kernel, list[str], tuple[str, ...]]:
@@ -72,15 +76,8 @@ def product(
     [
         (product(edit="scaled"), "second operand is made by mul"),
         (product(edit="written"), "also used by store"),
-        (product(edit="pad"), "TMA fills with 0"),
-        (product(edit="int64"), "int32 indices"),
-        (product(contiguous=None), "no contiguous dimension"),
-        (product(aligned=False), "no contiguous dimension aligned"),
-        (product(float8_e4m3), "contiguous along the summed dimension"),
         (product(float32), "input_precision"),
-        (product(float32, precision="tf32"), "contiguous along the summed dimension"),
         (gemm(bm=32), "rows in 64s"),
-        (gemm(bn=8), "not a multiple of 32 bytes"),
         (gemm(specialize=False), "specialize=False"),
     ],
 )
@@ -88,6 +85,95 @@ def test_reasons(kernel: Kernel, reason: str) -> None:
     _, rings, notes = asynchronous(kernel)
     assert rings == []
     assert any(reason in note and note.startswith("line ") for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "reason"),
+    [
+        (product(edit="pad"), "TMA fills with 0"),
+        (product(edit="int64"), "int32 indices"),
+        (product(contiguous=None), "no contiguous dimension"),
+        (product(aligned=False), "no contiguous dimension aligned"),
+        (product(float8_e4m3), "contiguous along the summed dimension"),
+        (product(float32, precision="tf32"), "contiguous along the summed dimension"),
+        (gemm(bn=8), "not a multiple of 32 bytes"),
+    ],
+)
+def test_threads_fill_the_rings_that_tma_cannot(kernel: Kernel, reason: str) -> None:
+    """One ring for each kind of copy: that of A stays with TMA."""
+    found, rings, notes = asynchronous(kernel)
+    assert rings == ["a", "b"]
+    assert [n for n in notes if reason in n and "done by threads, not by TMA" in n] == list(notes)
+    loads = {op.args[0].hint: attr(op, "threads") for op in walk(found.body) if op.name == "load"}
+    assert loads == {"A": False, "B": True}
+
+
+def test_where_threads_may_not_either_nothing_changes() -> None:
+    found = make_async(canonicalize(product(edit="pad")), TMA_ALONE)
+    assert "aref.new" not in {op.name for op in walk(found.body)}
+
+
+def rows(edit: str = "", **facts: Any) -> Kernel:
+    """A gather of rows of A, whose columns count up, as the first operand of a product."""
+    b = Builder()
+    A, I, B, C = b.tensor("A", **facts), b.tensor("I", int32), b.tensor("B"), b.tensor("C", float32)
+    zero, acc, shape = b.const(0), b.const(0.0, float32, (64, 16)), (64, 32)
+    ids = b("reshape", b("load", I, zero, zero, shape=(1, 64)), shape=(64, 1))
+    steps = b("arange", start=4 if edit == "odd start" else 0, stop=36 if edit == "odd start" else 32)
+
+    def body(k: Value, acc: Value) -> Value:
+        k = b("mul", k, b.const(30 if edit == "odd step" else 32))
+        first = b("broadcast", b("reshape", k, shape=(1,)), shape=(32,))
+        columns = b("reshape", b("add", first, steps), shape=(1, 32))
+        row, column = (b("broadcast", v, shape=shape) for v in (ids, columns))
+        if edit == "column mask":
+            mask = b("lt", column, b.const(40, int32, shape))
+        else:
+            mask = b("broadcast", b("ge", ids, b.const(3, int32, (64, 1))), shape=shape)
+        other = b.const(1.0 if edit == "other" else 0.0, float16, shape)
+        indices = (column, row) if edit == "turned" else (row, column)
+        a = b("gather", A, *indices, mask, other, hint="a")
+        return b("dot", a, b("load", B, k, zero, shape=(32, 16), hint="b"), acc)
+
+    (total,) = b.loop(0, b("dim", B, axis=1), body, acc)
+    b.op("store", C, total, zero, zero)
+    return b.kernel()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "along"),
+    [
+        (rows(), 1),
+        (rows("turned", contiguous=0), 1),
+        (rows("column mask"), None),
+        (rows("other"), None),
+        (rows("turned"), None),
+        (rows("odd start"), None),
+        (rows("odd step"), None),
+        (rows(aligned=False), None),
+    ],
+)
+def test_a_gather_of_rows_is_copied_in_units(kernel: Kernel, along: int | None) -> None:
+    found, rings, _ = asynchronous(kernel)
+    (gather,) = [op for op in walk(found.body) if op.name == "gather"]
+    assert rings == ["a", "b"] and attr(gather, "threads") and attr(gather, "along") == along
+    stages = lower(kernel)
+    groups = next(op for op in stages.scheduled.body.ops if op.name == "warp_groups")
+    assert groups.attrs["registers"] == ((104, 200) if along is None else (56, 224))
+
+
+@tilec.kernel
+def after_a_product(X: tl.Tensor, W: tl.Tensor, V: tl.Tensor, OUT: tl.Tensor):
+    first = tl.dot(tl.load(X, (0, 0), (64, 64)), tl.load(W, (0, 0), (64, 64)))
+    ids = tl.max(first, 1).to(tl.int32)
+    rows = tl.gather(V, (ids[:, None], tl.arange(0, 64)[None, :]))
+    tl.store(OUT, (0, 0), tl.dot(rows.T, tl.load(W, (0, 0), (64, 64))))
+
+
+def test_a_gather_at_what_a_product_gave_leaves_the_other_rings_to_tma() -> None:
+    stages = lower(after_a_product.trace(("f16[2]", "f16[2]", "f16[2]", "f32[2]")))
+    assert "warp_groups" in {op.name for op in walk(stages.scheduled.body)}
+    assert all("threads" not in op.attrs for op in walk(stages.scheduled.body))
 
 
 @pytest.mark.parametrize(
