@@ -101,8 +101,8 @@ class _Extractor:
         ops = tuple(self._op(lead) for lead in leads)
         edges = [*self._value_edges(), *self._kept_edges(), *self._effect_edges(), *self._copy_edges()]
         limit = limits(self.machine, smem=self.wishes.smem_reserved)
-        problem = Problem(
         limit = replace(limit, reg_limit=min(limit.reg_limit, group_registers(self.kernel)[1]))
+        problem = Problem(
             name, ops, _merged(edges), tuple(self._buffers()), limit, 1 + self.wishes.parts,
             tuple(self._hints()), _loc(self.loop),
         )  # fmt: skip
