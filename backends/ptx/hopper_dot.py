@@ -8,7 +8,7 @@ from tilec.backends.ptx.context import Emitter, Fragment, Rule, register_type
 from tilec.backends.ptx.control import moves
 from tilec.backends.ptx.hopper_operands import WARPGROUP, Staged, direct_registers, staged_bytes, staged_tile
 from tilec.backends.ptx.hopper_plan import Site, sites
-from tilec.backends.ptx.hopper_ring import SmemView
+from tilec.backends.ptx.hopper_ring import UNIT_BITS, SmemView
 from tilec.backends.ptx.hopper_smem import operand
 from tilec.backends.ptx.hopper_stage import Place, write
 from tilec.backends.ptx.hopper_views import identity
@@ -94,12 +94,13 @@ class Products:
         bound = e.env[value]
         if index in staged:
             s = staged[index]
-            return shared_operand(e, s.base, operand(s.tile, index, 1 - index), groups)
+            start = e.make("b32", "shr.u32", s.base, UNIT_BITS)
+            return shared_operand(e, start, operand(s.tile, index, 1 - index), groups)
         if isinstance(bound, SmemView):
             dims = bound.dims if index == 0 else (bound.dims[1], bound.dims[0])
             mn, k = dims
             assert mn is not None and k is not None
-            return shared_operand(e, bound.start, operand(bound.tile, mn, k), groups)
+            return shared_operand(e, bound.units, operand(bound.tile, mn, k), groups)
         assert isinstance(bound, Fragment)
         return packed(e, bound)
 

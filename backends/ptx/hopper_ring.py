@@ -24,16 +24,20 @@ from tilec.ir.ptx.module import Addr, Not, Reg
 from tilec.ir.types import TileType
 from tilec.passes.allocate import BARRIER_BYTES, RingBuffers
 
+UNIT_BITS = 4  # descriptors count addresses in units of 16 bytes
+
 
 @dataclass
 class Side:
     """One side of a ring in one group: registers that live as long as the group.
 
-    ``held`` counts borrowed slots, where a release has to test it.
+    ``held`` counts borrowed slots, where a release has to test it; ``last`` is where the barriers
+    of the slot that was got last are, counted from the ring's first.
     """
 
     stage: Reg
     phase: Reg
+    last: Reg | None = None
     oldest: Reg | None = None
     held: Reg | None = None
     before: dict[Op, tuple[int, int]] = field(default_factory=dict)
@@ -51,12 +55,12 @@ class Ring:
 
 @dataclass(frozen=True)
 class SmemView(SharedView):
-    """A tile whose address is in a register."""
+    """A tile whose address is in a register, in units of 16 bytes as descriptors have it."""
 
-    start: Reg
+    units: Reg
 
     def base(self, e: Emitter) -> Reg:
-        return self.start
+        return e.make("b32", "shl.b32", self.units, UNIT_BITS)
 
 
 def init_barriers(e: Emitter, rings: list[Ring]) -> None:
@@ -110,6 +114,8 @@ def _reading_side(e: Emitter, block: Block, ring: Value, depth: int) -> Side:
     side = Side(_counter(e, 0), _counter(e, 0), before=before)
     if any(_lag(op, at) for op, at in before.items()):
         side.oldest = _counter(e, 0)
+    elif before:
+        side.last = _counter(e, 0)
     if any(at[0] != at[1] for at in before.values()):
         side.held = _counter(e, 0)
     return side
@@ -122,8 +128,12 @@ def _lag(op: Op, held: tuple[int, int]) -> bool:
 
 def barrier(e: Emitter, first: int, stage: Reg) -> Addr:
     """The barrier of a stage, in the array of barriers at offset ``first``."""
-    base = e.make("b32", "shl.b32", stage, 3)
-    return Addr(e.make("b32", "add.s32", base, e.smem()), first)
+    return Addr(_barriers(e, stage), first)
+
+
+def _barriers(e: Emitter, stage: Reg) -> Reg:
+    """Where a stage's barriers are, but for the offsets of their arrays."""
+    return e.make("b32", "add.s32", e.make("b32", "shl.b32", stage, 3), e.smem())
 
 
 def wait(e: Emitter, where: Addr, parity: Reg) -> None:
@@ -149,16 +159,26 @@ def slot(e: Emitter, ring: Ring, index: int, stage: Reg) -> Reg:
     return e.make("b32", "mad.lo.s32", stage, ring.buffers.strides[index], start)
 
 
+def _slot_units(e: Emitter, ring: Ring, index: int, stage: Reg) -> Reg:
+    """The same address in units of 16 bytes: a product's descriptors then need no shift in each turn."""
+    first = e.make("b32", "shr.u32", e.smem(), UNIT_BITS)
+    start = e.make("b32", "add.s32", first, ring.buffers.tiles[index] >> UNIT_BITS)
+    return e.make("b32", "mad.lo.s32", stage, ring.buffers.strides[index] >> UNIT_BITS, start)
+
+
 def get(e: Emitter, op: Op, ring: Ring) -> None:
     """Wait for a full slot; its tiles become views of shared memory."""
     side = _open(ring.get)
-    wait(e, barrier(e, ring.buffers.full, side.stage), side.phase)
+    at = _barriers(e, side.stage)
+    wait(e, Addr(at, ring.buffers.full), side.phase)
+    if side.last is not None:
+        e.emit("mov.b32", side.last, at)
     if ring.plan.copied and ring.plan.proxy_fence:
         e.emit("fence.proxy.async.shared::cta")
     for index, (result, tile) in enumerate(zip(op.results, ring.plan.tiles, strict=True)):
         assert isinstance(result.type, TileType)
         shape = result.type.shape
-        e.bind(result, SmemView(tile, identity(shape), shape, slot(e, ring, index, side.stage)))
+        e.bind(result, SmemView(tile, identity(shape), shape, _slot_units(e, ring, index, side.stage)))
     advance(e, ring.plan.depth, side.stage, side.phase)
     if side.held is not None:
         e.emit("add.s32", side.held, side.held, 1)
@@ -186,26 +206,22 @@ def _release_if_more(e: Emitter, ring: Ring, side: Side, keep: int) -> None:
 
 
 def _release_one(e: Emitter, ring: Ring, side: Side) -> None:
-    _arrive_empty(e, ring, side.oldest if side.oldest is not None else _previous(e, ring, side))
+    at = side.last if side.oldest is None else _barriers(e, side.oldest)
+    assert at is not None
+    _arrive_empty(e, ring, at)
     if side.oldest is not None:
         advance(e, ring.plan.depth, side.oldest, None)
     if side.held is not None:
         e.emit("sub.s32", side.held, side.held, 1)
 
 
-def _previous(e: Emitter, ring: Ring, side: Side) -> Reg:
-    """The stage before the current one: the slot that was got last."""
-    first = e.make("pred", "setp.eq.s32", side.stage, 0)
-    last = e.make("b32", "selp.b32", ring.plan.depth, side.stage, first)
-    return e.make("b32", "sub.s32", last, 1)
-
-
-def _arrive_empty(e: Emitter, ring: Ring, stage: Reg) -> None:
+def _arrive_empty(e: Emitter, ring: Ring, at: Reg) -> None:
+    """``at``: where the slot's barriers are, as `_barriers` says."""
     if ring.plan.readers[e.group.name] == "warp":
         if ring.plan.tma:
             e.emit("fence.proxy.async.shared::cta")
         e.emit("bar.warp.sync", -1)
-    where = barrier(e, ring.buffers.empty, stage)
+    where = Addr(at, ring.buffers.empty)
     e.emit("mbarrier.arrive.shared::cta.b64", Reg("_"), where, pred=arriver(e, ring))
 
 

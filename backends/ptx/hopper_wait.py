@@ -9,7 +9,7 @@ out. The number is another one for each wait: ptxas knows what an earlier loop h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from tilec.backends.ptx.context import Emitter, Tensor
 from tilec.ir.core import Block, Op, walk
@@ -17,14 +17,22 @@ from tilec.ir.ptx.module import Reg
 
 # What a wait may follow without being moved: nothing to move over, or a loop that polls.
 SHORT = ("dot", "dot.wait", "aref.get")
+BESIDE = ("turn.exit", "turn.enter", "aref.release")  # what is no arithmetic
 
 
 def late_waits(block: Block) -> dict[Op, int]:
     """Waits that ordinary work stands before, with their numbers."""
     blocks = [block, *(b for op in walk(block) for b in op.blocks)]
-    pairs = (pair for b in blocks for pair in zip(b.ops, b.ops[1:], strict=False))
-    late = [op for before, op in pairs if op.name == "dot.wait" and before.name not in SHORT]
+    late = [op for b in blocks for op, last in _after(b) if op.name == "dot.wait" and last not in SHORT]
     return {op: number for number, op in enumerate(late)}
+
+
+def _after(block: Block) -> Iterator[tuple[Op, str]]:
+    """Each op with the name of what comes before it, leaving out `BESIDE`."""
+    last = ""
+    for op in block.ops:
+        yield op, last
+        last = last if op.name in BESIDE else op.name
 
 
 def dot_wait(e: Emitter, op: Op, late: Mapping[Op, int]) -> None:

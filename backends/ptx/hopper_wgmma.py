@@ -77,12 +77,13 @@ class Packed:
         return self.regs[first : first + 4]
 
 
-def shared_operand(e: Emitter, base: Reg, operand: Operand, row_groups: int) -> Shared:
-    """An operand that starts at ``base``; ``row_groups`` warpgroups start at different rows of it."""
+def shared_operand(e: Emitter, start: Reg, operand: Operand, row_groups: int) -> Shared:
+    """An operand that starts at ``start`` (address >> 4); ``row_groups`` warpgroups start at different
+    rows of it."""
     if row_groups > 1:
-        pitch = operand.offset(M_BLOCK, 0)
-        base = e.make("b32", "mad.lo.s32", warpgroup(e, row_groups), pitch, base)
-    return Shared(e.make("b32", "shr.u32", base, 4), operand)
+        pitch = operand.offset(M_BLOCK, 0) >> 4
+        start = e.make("b32", "mad.lo.s32", warpgroup(e, row_groups), pitch, start)
+    return Shared(start, operand)
 
 
 def warpgroup(e: Emitter, distinct: int) -> Reg:
