@@ -115,11 +115,6 @@ def product_warps(kernel: Kernel) -> int | None:
     return (4 if most <= ACCUMULATORS * 32 * 4 else 8) if most else None
 
 
-def is_tight(kernel: Kernel) -> bool:
-    """Whether results of products take most of a thread's registers."""
-    return most_results(kernel) > ACCUMULATORS * 32 * int(kernel.attrs["num_warps"])
-
-
 def most_results(kernel: Kernel) -> int:
     """Elements of the results of one block's products, at most."""
     found = (sum(_tile(op.result).size for op in b.ops if op.name == "dot") for b in _blocks(kernel.body))

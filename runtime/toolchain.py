@@ -56,13 +56,14 @@ class Message:
 @dataclass(frozen=True)
 class Assembly:
     """The result of assembling. ``registers`` is per thread, sizes are in bytes; ``smem`` is
-    the statically declared shared memory."""
+    the statically declared shared memory, ``stack`` the local memory of a thread."""
 
     cubin: bytes
     registers: int
     spill_stores: int
     spill_loads: int
     smem: int
+    stack: int
     messages: tuple[Message, ...]
 
 
@@ -177,6 +178,7 @@ def _result(cubin: bytes, output: str, messages: tuple[Message, ...]) -> Assembl
         spill_stores=number(r"(\d+) bytes spill stores"),
         spill_loads=number(r"(\d+) bytes spill loads"),
         smem=number(r"(\d+) bytes smem"),
+        stack=number(r"(\d+) bytes stack frame"),
         messages=messages,
     )
 

@@ -17,12 +17,12 @@ from tilec.backends.ptx.ampere_sync import plan_sync
 from tilec.backends.ptx.context import Emitter, Rule, no_op
 from tilec.backends.ptx.hopper_smem import SmemTile, smem_tile, tile_bytes
 from tilec.backends.ptx.hopper_views import uses_of
+from tilec.backends.ptx.pressure import is_tight
 from tilec.backends.ptx.shared_views import convert_rule, view_rule
 from tilec.ir.core import Block, Kernel, Op, Value, definitions, walk
 from tilec.ir.ops import attr
 from tilec.ir.types import TensorType, TileType
 from tilec.passes.allocate import allocate
-from tilec.passes.warp_products import is_tight, most_results
 
 
 class Ampere:
@@ -41,7 +41,7 @@ class Ampere:
         self.plan = allocate(kernel, staging(kernel), tile_bytes=tile_bytes, limit=smem)
         self.products = Products(kernel, rules["dot"])
         self.rings: dict[Value, Ring] = {}
-        self.workspace = 0
+        self.workspace, self.cluster = 0, (1, 1, 1)
 
     @property
     def rules(self) -> Mapping[str, Rule]:
@@ -64,9 +64,6 @@ class Ampere:
 
     def begin(self, e: Emitter) -> None:
         """At the entry: the sides of rings, and what loops would compute again and again."""
-        if most_results(self.kernel):
-            # Without it ptxas may spill for the sake of more programs at a time.
-            e.builder.directive("minnctapersm", 1)
         if self.plan.total:
             e.smem()
         for ring, tiles in self.tiles.items():
@@ -122,8 +119,9 @@ class Ampere:
         return [self.defs[value].args[0] for value in put.args[1:]]
 
     def _prepare_copies(self, e: Emitter, put: Op) -> None:
-        """What the loop around would compute again, as soon as all tensors of a put are there."""
-        if all(tensor in e.env for tensor in self._tensors(put)):
+        """What the loop around would compute again, as soon as all tensors of a put are there; nothing
+        where few registers are left."""
+        if not self.tight and all(tensor in e.env for tensor in self._tensors(put)):
             for copies in self._copies(e, put):
                 copies.prepare()
 

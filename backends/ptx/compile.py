@@ -10,8 +10,10 @@ from tilec.backends.ptx import arith, casts, control, dot, maths, memory, reduce
 from tilec.backends.ptx.ampere import Ampere
 from tilec.backends.ptx.context import Emitter, Fragment, Group, Rule, Tensor, register_type
 from tilec.backends.ptx.exchange import memory_type
+from tilec.backends.ptx.frugal import frugal
 from tilec.backends.ptx.hopper import Hopper
-from tilec.ir.core import Kernel, Value
+from tilec.backends.ptx.pressure import is_heavy
+from tilec.ir.core import Kernel, Op, Value
 from tilec.ir.errors import UnsupportedError
 from tilec.ir.layout import scalar
 from tilec.ir.ptx.builder import Builder
@@ -39,7 +41,7 @@ def compile_kernel(kernel: Kernel, target: str = "sm_90a") -> Artifact:
     """
     row, placed = TARGETS[target], assign_layouts(kernel)
     by_warps = row.products == "mma.sync" or are_shared(kernel)
-    machine = Ampere(placed, RULES, row.smem) if by_warps else Hopper(placed, RULES)
+    machine = Ampere(frugal(placed), RULES, row.smem) if by_warps else Hopper(placed, RULES)
     try:
         return emit_kernel(machine, target)
     except LaterTargetError as error:
@@ -69,6 +71,8 @@ def emit_kernel(machine: Machine, target: str) -> Artifact:
     e = Emitter(kernel, builder, machine.rules, plan, group)
     params = [p for i, value in enumerate(kernel.params) for p in _bind_param(e, value, i)]
     builder.directive("reqntid", group.threads, 1, 1)
+    if not _groups(kernel) and is_heavy(kernel):
+        builder.directive("minnctapersm", 1)
     if plan.total:
         builder.shared("smem", -1, align=1024)
     machine.begin(e)
@@ -81,9 +85,13 @@ def emit_kernel(machine: Machine, target: str) -> Artifact:
     )
 
 
+def _groups(kernel: Kernel) -> list[Op]:
+    return [op for op in kernel.body.ops if op.name == "warp_groups"]
+
+
 def _warps(kernel: Kernel) -> int:
     """All warps of a CTA."""
-    groups = [op for op in kernel.body.ops if op.name == "warp_groups"]
+    groups = _groups(kernel)
     warps = sum(groups[0].attrs["warps"]) if groups else int(kernel.attrs.get("num_warps", 4))
     if warps * 32 > THREADS_LIMIT:
         raise UnsupportedError(

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import re
 from dataclasses import replace
 
 import pytest
 import test_examples
 import test_suite
 from examples_kit import Row, assert_emulated, make, name_of
-from own_tiles import OWN_TILES, Compiled
-
-from tilec.ir.errors import ResourceError
-from tilec.runtime import toolchain
 
 EARLY, LATE = ("sm_80", "sm_86"), ("sm_89", "sm_120a")
 MODES = (("eager", 0), ("lazy", 0), ("random", 0), ("random", 1), ("random", 2))
@@ -28,13 +22,9 @@ QUICK = (
     "gemm_types--70-48-80-int8",
 )
 slow = pytest.mark.slow
-# Bytes that ptxas 13.0 spills at most, at tiles that were chosen for Hopper: results of products that live
-# at a time fill all registers, and of rotary embedding ptxas wants more programs at a time.
-SPILLS = {("attention_dkdv", 128): 32, ("attention_varlen", 128): 168, ("rotary", None): 8}
-TOO_LARGE = ("attention", 256)  # Q, K and V take 128 KiB, which only sm_80 has
 
 
-def has_float8(row: Row | Compiled) -> bool:
+def has_float8(row: Row) -> bool:
     return any(name in str(x) for x in row for name in ("float8", "fp8", "e4m3", "e5m2"))
 
 
@@ -66,23 +56,3 @@ def test_every_target_and_timing(
 
 def test_the_quick_ones_are_there() -> None:
     assert sum(map(quick, ROWS)) == len(QUICK)
-
-
-@slow
-@pytest.mark.parametrize("row", OWN_TILES, ids=name_of)
-@pytest.mark.parametrize("target", (*EARLY, *LATE))
-def test_the_assembler_spills_nothing(target: str, row: Compiled, examples: object) -> None:
-    if target in EARLY and has_float8(row):
-        pytest.skip("no conversions of 8-bit floats before sm_89")
-    if toolchain.find("ptxas") is None:
-        pytest.skip("ptxas not found: pip install 'tilec[test]'")
-    file, name, signature, meta = row
-    function, size = getattr(importlib.import_module(file), name), meta.get("D")
-    types = re.split(",(?! )", signature)
-    if (name, size) == TOO_LARGE and target != "sm_80":
-        with pytest.raises(ResourceError, match="R101"):
-            function.compile(types, target=target, **meta)
-        return
-    done = toolchain.assemble(function.compile(types, target=target, **meta).asm["ptx"], target)
-    assert max(done.spill_stores, done.spill_loads) <= SPILLS.get((name, size), 0)
-    assert [m for m in done.messages if m.severity != "info"] == []

@@ -14,7 +14,6 @@ import pytest
 from examples_kit import (
     Prepared,
     Row,
-    assert_assembles,
     assert_emulated,
     assert_right,
     assert_script_says_so,
@@ -24,7 +23,6 @@ from examples_kit import (
     same_bits,
     traced,
 )
-from own_tiles import FIRST, Compiled
 
 from tilec.ir.core import walk
 from tilec.passes import lower
@@ -117,11 +115,6 @@ def test_the_emulator_runs_the_ptx(
     mode: str, row: Row, examples: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert_emulated(make(row), mode, 1, monkeypatch)
-
-
-@pytest.mark.parametrize("row", FIRST, ids=name_of)
-def test_the_assembler_spills_and_drops_nothing(row: Compiled, examples: Any) -> None:
-    assert_assembles(row)
 
 
 @pytest.mark.gpu
