@@ -60,10 +60,10 @@ def _align(element: Any) -> int:
     return width or element.width // 8
 
 
-def prefetch(b: Any, pointer: Any) -> None:
-    """Bring a cache line closer that will be read soon; any address is allowed."""
+def prefetch(b: Any, pointer: Any, level: int = 1, write: bool = False) -> None:
+    """Bring the cache line at any address closer: into this cache and those behind it."""
     where = declare(b.module, "llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
-    b.call(where, [pointer, I32(0), I32(3), I32(1)])  # Read, keep in all caches, data.
+    b.call(where, [pointer, I32(int(write)), I32(4 - level), I32(1)])  # 1: data
 
 
 def masked_load(e: Lanes, pointer: Any, mask: Any, rest: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tilec.backends.cpu import math
 from tilec.backends.cpu.floats import narrow, round_to_odd, widen
-from tilec.backends.cpu.lanes import F64, I64, Lanes, is_small, register
+from tilec.backends.cpu.lanes import F64, I32, I64, Lanes, is_small, register
 from tilec.ir.types import DType, float32, float64
 
 Rule = Callable[..., Any]
@@ -67,13 +67,26 @@ for _name, _sign in (("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("eq"
 
 def _extremum(sign: str) -> Rule:
     def emit(e: Lanes, t: DType, a: Any, b: Any) -> Any:
-        better = e.b.select(_comparison(sign)(e, t, a, b), a, b)
         if not t.is_float:
-            return better
-        # The select gives b if either is NaN; a NaN in a must win.
-        return e.b.select(e.b.fcmp_unordered("uno", a, a), a, better)
+            return e.b.select(_comparison(sign)(e, t, a, b), a, b)
+        # This gives b if either is NaN; a NaN in a must win.
+        return e.b.select(e.b.fcmp_unordered("uno", a, a), a, _better(e, sign, t, a, b))
 
     return emit
+
+
+_WIDTH = {128: "", 256: ".256", 512: ".512"}
+
+
+def _better(e: Lanes, sign: str, t: DType, a: Any, b: Any) -> Any:
+    """a if it compares so, else b. On x86 as its instruction: LLVM would merge a select with others."""
+    bits = e.lanes * t.bits
+    if not e.target.x86 or bits not in _WIDTH:
+        return e.b.select(_comparison(sign)(e, t, a, b), a, b)
+    family = {128: "sse2" if t == float64 else "sse", 256: "avx", 512: "avx512"}[bits]
+    rounding = [I32(4)] if bits == 512 else []  # 4: as the current mode says
+    kind = f"{'max' if sign == '>' else 'min'}.p{'d' if t == float64 else 's'}"
+    return e.call(f"llvm.x86.{family}.{kind}{_WIDTH[bits]}", a.type, a, b, *rounding)
 
 
 ELEMENTWISE["maximum"] = _extremum(">")

@@ -7,21 +7,19 @@ from typing import Any
 
 from llvmlite import ir
 
-from tilec.backends.cpu import loops
+from tilec.backends.cpu import loops, stream
 from tilec.backends.cpu.access import from_memory, load, masked_store, store, to_memory
 from tilec.backends.cpu.arith import apply
-from tilec.backends.cpu.lanes import I32, I64, Lanes, element_constant, storage
+from tilec.backends.cpu.following import next_tile
+from tilec.backends.cpu.lanes import I64, Lanes, element_constant, storage
 from tilec.backends.cpu.rules import emits
 from tilec.backends.cpu.shapes import tile_type
-from tilec.backends.cpu.tiles import CHEAP, Code
+from tilec.backends.cpu.tiles import Code
 from tilec.backends.cpu.views import At, Box, Coord, Tensor, View, box, corner, covered, place, read
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Op, Value
 from tilec.ir.ops import attr
 from tilec.ir.types import DType, TileType
-
-# Bytes of a row from which on stores past the caches pay: shorter ones change pages too often.
-LONG_ROW = 8192
 
 
 def to_index(code: Code, value: Value) -> Any:
@@ -93,6 +91,9 @@ def _load(code: Code, op: Op) -> None:
     straight = _straight(tensor, type_.shape)
     if tensor.fixed and (straight or _only_multiplied(code, op.result)):
         code.env[op.result] = view
+        following = next_tile(code, tensor, op.args[1:], type_) if straight else None
+        if following is not None:
+            code.ahead.starts[view] = following
         return
     buffer = code.memory.allocate(type_)
     (_copy_rows if straight else _copy_across)(code, view, buffer)
@@ -193,70 +194,14 @@ def _store_rows(code: Code, tensor: Tensor, part: Box, value: Value) -> None:
         return ()
 
     def either(whole: bool) -> tuple[()]:
-        past = _past_caches(code, tensor, value) if whole else None
+        past = stream.worthwhile(code, tensor, value) if whole else None
         if past is not None:
-            loops.branch(code.b, past, lambda: _stream(code, tensor, part, value), lambda: walk(True))
+            loops.branch(code.b, past, lambda: stream.write(code, tensor, part, value), lambda: walk(True))
         else:
             walk(whole)
         return ()
 
     code.versions([value], either, part.inside)
-
-
-def _past_caches(code: Code, tensor: Tensor, value: Value) -> Any:
-    """Whether a tensor is larger than the caches; None where its stores always go through them.
-
-    Where computing takes longer than writing there is nothing to gain.
-    """
-    type_, axis = tile_type(value), tensor.type.contiguous
-    if not code.target.x86 or axis is None or code.cost(value) > 4 * CHEAP:
-        return None
-    if type_.shape[axis] * type_.dtype.bytes < LONG_ROW:
-        return None
-    total: Any = I64(type_.dtype.bytes)
-    for extent in tensor.extents:
-        total = code.b.mul(total, extent)
-    return code.b.icmp_unsigned(">=", total, I64(code.target.last_bytes))
-
-
-def _stream(code: Code, tensor: Tensor, part: Box, value: Value) -> tuple[()]:
-    """Store a whole tile past the caches: aligned vectors, and unaligned ones over both ends of a row."""
-    b, type_, axis = code.b, tile_type(value), _contiguous(tensor)
-    lanes, size = code.target.lanes(type_.dtype.bytes), type_.dtype.bytes
-    e, extent = Lanes(b, lanes, code.target), type_.shape[axis]
-
-    def row(at: tuple[Any, ...]) -> None:
-        def put(i: Any, mask: Any = None) -> None:
-            spot = tuple(Coord(i, True) if d == axis else Coord(c) for d, c in enumerate(at))
-            found = to_memory(e, code.element(value, spot, lanes), type_)
-            target, _ = corner(b, tensor, part, spot)
-            if mask is None:
-                store(e, target, found, 1, past_caches=True)
-            else:
-                masked_store(e, target, mask, found)
-
-        start = b.ptrtoint(corner(b, tensor, part, tuple(Coord(c) for c in at))[0], I64)
-        ahead = b.and_(b.sub(I64(0), start), I64(code.target.vector_bytes - 1))
-        first = b.udiv(ahead, I64(size))
-        rest = b.urem(b.sub(I64(extent), first), I64(lanes))
-        put(0, _lanes_between(e, I64(0), first))
-        loops.each(b, first, b.sub(I64(extent), rest), lanes, put)
-        put(extent - lanes, _lanes_between(e, b.sub(I64(lanes), rest), I64(lanes)))
-
-    loops.nest(b, [(0, 1 if d == axis else n) for d, n in enumerate(type_.shape)], row)
-    return ()
-
-
-def _lanes_between(e: Lanes, low: Any, high: Any) -> Any:
-    """The mask of lanes low <= lane < high."""
-    start, stop = (e.splat(e.b.trunc(v, I32)) for v in (low, high))
-    up = e.b.icmp_unsigned(">=", e.iota(I32), start)
-    return e.b.and_(up, e.b.icmp_unsigned("<", e.iota(I32), stop))
-
-
-def _contiguous(tensor: Tensor) -> int:
-    axis = tensor.type.contiguous
-    return 0 if axis is None else axis
 
 
 def _store_across(code: Code, tensor: Tensor, part: Box, value: Value) -> None:

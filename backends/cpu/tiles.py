@@ -14,11 +14,13 @@ from typing import Any
 
 from tilec.backends.cpu import loops, views
 from tilec.backends.cpu.access import from_memory, load, store, to_memory
+from tilec.backends.cpu.ahead import Ahead
 from tilec.backends.cpu.lanes import I8, Lanes, storage
 from tilec.backends.cpu.loops import Index, Values
 from tilec.backends.cpu.shapes import is_cosmetic, pitches, tile_type
 from tilec.backends.cpu.target import CpuTarget
-from tilec.backends.cpu.views import At, Coord, View
+from tilec.backends.cpu.views import At, View
+from tilec.backends.cpu.walk import over
 from tilec.backends.cpu.workspace import Buffer, Workspace
 from tilec.ir.core import Block, Op, Value, definitions, free_values, walk
 from tilec.ir.core import uses as uses_of
@@ -70,6 +72,7 @@ class Code:
         self.users, self.definitions = uses_of(body), definitions(body)
         self.parents = {inner.ops[-1]: op for op in walk(body) for inner in op.blocks if inner.ops}
         self.inside: frozenset[View] = frozenset()
+        self.ahead = Ahead(b)
         self.pending: set[Value] = set()
         self.packed: dict[Any, Any] = {}
         self.batches: dict[Op, Any] = {}
@@ -143,6 +146,7 @@ class Code:
         if isinstance(found, Lazy):
             return POINTWISE[found.op.name].emit(self, found.op, at, e)
         if isinstance(found, View):
+            self.ahead.ask(found, at)
             return views.read(e, found, at, found in self.inside, self.pointer)
         if isinstance(found, Buffer):
             return self.read(found, tile_type(value), at, e)
@@ -187,25 +191,7 @@ class Code:
 
         ``within``: bounds of the axes; along that of the vectors the lower one is not used.
         """
-        long = [d for d, n in enumerate(shape) if n > 1]
-        axis = lane_axis if lane_axis is not None else long[-1] if long else None
-        limits = within or [(0, n) for n in shape]
-        bounds = [(0, 1) if d == axis else limits[d] for d in range(len(shape))]
-
-        def inner(at: tuple[Index, ...]) -> None:
-            coords = [Coord(i) for i in at]
-            if axis is None:
-                body(tuple(coords), 1)
-                return
-            for lanes, start, stop in loops.segments(shape[axis], self.target.lanes(bytes_)):
-                last = stop if within is None else loops.least(self.b, stop, within[axis][1])
-
-                def one(i: Index, lanes: int = lanes) -> None:
-                    body((*coords[:axis], Coord(i, lanes > 1), *coords[axis + 1 :]), lanes)
-
-                loops.each(self.b, start, last, lanes, one)
-
-        loops.nest(self.b, bounds, inner)
+        over(self.b, self.target, shape, body, bytes_, within, lane_axis)
 
     def sources(self, value: Value) -> list[Value]:
         """What the value is lazily computed from, each once and operands first; last itself."""
@@ -243,7 +229,8 @@ class Code:
 
         def fast() -> Values:
             before, self.inside = self.inside, self.inside | frozenset(read)
-            values = emit(True)
+            with self.ahead.loop(read):
+                values = emit(True)
             self.inside = before
             return values
 
