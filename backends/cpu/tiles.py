@@ -30,6 +30,8 @@ from tilec.ir.types import TileType
 DUMMY_BYTES = 64
 # Recomputing up to this many simple operations beats a buffer.
 CHEAP = 4
+# From so many uses of each element on, a buffer beats any operation.
+MANY = 16
 
 
 @dataclass(frozen=True)
@@ -364,8 +366,9 @@ class Code:
 
     def _before_repeating(self, op: Op) -> None:
         source = op.args[0]
-        grows = tile_type(op.result).size > tile_type(source).size
-        if grows and self.uses(source) > 0 and tile_type(source).shape and self.cost(source) > CHEAP:
+        grows = tile_type(op.result).size // tile_type(source).size
+        limit = 1 if grows >= MANY else CHEAP
+        if grows > 1 and self.uses(source) > 0 and tile_type(source).shape and self.cost(source) > limit:
             self.buffer(source)
 
     def _share(self, op: Op) -> None:
