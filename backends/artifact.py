@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +45,7 @@ class Param:
 class Artifact:
     """A compiled PTX kernel. The grid is the user's, one CTA per program instance.
 
+    ``cluster``: CTAs of a cluster along each axis, which the grid's extents must be multiples of.
     ``workspace``: bytes of global memory for each program, aligned to 128, that the launch gives.
     """
 
@@ -54,6 +56,11 @@ class Artifact:
     threads: int
     smem_bytes: int
     workspace: int = 0
+    cluster: tuple[int, int, int] = (1, 1, 1)
+
+    def fits(self, grid: Sequence[int]) -> bool:
+        """Whether a grid is one of whole clusters."""
+        return all(n % c == 0 for n, c in zip((*grid, 1, 1), self.cluster, strict=False))
 
 
 @dataclass(frozen=True)

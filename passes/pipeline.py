@@ -11,6 +11,7 @@ from tilec.ir.forms import verify
 from tilec.passes.allocate import scratch_sizes
 from tilec.passes.bounds import join_bounds
 from tilec.passes.canonicalize import canonicalize
+from tilec.passes.cluster import IF_IT_PAYS, SIZES, clustered
 from tilec.passes.copy_rules import TMA_ALONE, cp_async
 from tilec.passes.layouts import assign_layouts
 from tilec.passes.make_async import make_async
@@ -31,12 +32,14 @@ class Options:
 
     ``stages``: slots of the rings that loops fill (a loop's own `stages=` wins).
     ``specialize``: False keeps the kernel in one group. ``num_warps``: warps of
-    the compute group, or of the only group.
+    the compute group, or of the only group. ``cluster``: how many programs side by side load
+    together the tiles that they have in common, 0: as many as pay; the grid must be of whole clusters.
     """
 
     stages: int | None = None
     specialize: bool | None = None
     num_warps: int | None = None
+    cluster: int = 1
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,8 @@ def check_options(options: Options) -> None:
                                  help=f"pass {name}=None to leave it to the compiler")  # fmt: skip
     if options.stages is not None and options.stages < 1:
         raise TilecValueError("V130", f"stages={options.stages}: a ring has at least one slot")
+    if options.cluster not in (IF_IT_PAYS, *SIZES):
+        raise TilecValueError("V133", f"cluster={options.cluster}", help=f"one of {(IF_IT_PAYS, *SIZES)}")
 
 
 def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log: tuple[str, ...]) -> Stages:
@@ -141,7 +146,11 @@ def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log:
         (_fitted(choice, machine, options) for choice in choices), key=lambda p: p[0].interval
     )
     problems = tuple(loop.problem for loop in plan.loops)
+    solved = tuple(zip(problems, plan.answers, strict=True))
     log = (*log, *map(_line, problems, plan.answers), _split_line(scheduled))
+    if options.cluster != 1:
+        scheduled, shared = clustered(scheduled, machine, solved, options.cluster)
+        log = (*log, shared)
     nodes = tuple(loop.nodes for loop in plan.loops)
     return Stages(tile, plan.kernel, problems, plan.answers, scheduled, log, nodes)
 

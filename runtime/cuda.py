@@ -61,6 +61,9 @@ def launch(artifact: Artifact, grid: Sequence[int], args: Sequence[Any], stream:
     full = _checked_grid(grid)
     if 0 in full:
         return
+    if not artifact.fits(full):
+        raise TilecValueError("V606", f"grid {full} is not one of clusters of {artifact.cluster}",
+                              help="compile with cluster=1")  # fmt: skip
     bindings = driver()
     described = [describe(a) if _is_tensor(artifact, i) else a for i, a in enumerate(args)]
     _check_devices(artifact, args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -30,7 +31,7 @@ def run(
     if backend == "cuda":
         from tilec.runtime import cuda
 
-        cuda.launch(compiled(target, options).artifact, grid, values, stream)
+        cuda.launch(_fitting(compiled, target, options, grid), grid, values, stream)
         return
     host = _host_values(kernel, values)
     if backend == "interpreter":
@@ -40,9 +41,15 @@ def run(
     elif backend == "emulator":
         from tilec.runtime import emulator
 
-        emulator.launch(compiled(target, options).artifact, grid, host)
+        emulator.launch(_fitting(compiled, target, options, grid), grid, host)
     else:
         machine_code(compiled("cpu", None).artifact).launch(grid, host, num_threads=num_threads)
+
+
+def _fitting(compiled: Callable[[str, Any], Any], target: str, options: Any, grid: tuple[int, ...]) -> Any:
+    """The artifact for a grid: without clusters where it is not one of whole clusters."""
+    found = compiled(target, options).artifact
+    return found if found.fits(grid) else compiled(target, replace(options, cluster=1)).artifact
 
 
 @cache

@@ -50,12 +50,13 @@ def compile_kernel(kernel: Kernel, target: str = "sm_90a") -> Artifact:
 
 
 class Machine(Protocol):
-    """What a family of targets adds: rules for a kernel with layouts, its plan of shared memory, and
-    the bytes of global memory that a program works in."""
+    """What a family of targets adds: rules for a kernel with layouts, its plan of shared memory, the
+    bytes of global memory that a program works in, and the programs of a cluster."""
 
     kernel: Kernel
     plan: SmemPlan
     workspace: int
+    cluster: tuple[int, int, int]
 
     @property
     def rules(self) -> Mapping[str, Rule]: ...
@@ -81,8 +82,9 @@ def emit_kernel(machine: Machine, target: str) -> Artifact:
     e.emit("ret")
     params += e.added
     return Artifact(
-        target, builder.text(), kernel.name, tuple(params), group.threads, plan.total, machine.workspace
-    )
+        target, builder.text(), kernel.name, tuple(params), group.threads, plan.total, machine.workspace,
+        machine.cluster,
+    )  # fmt: skip
 
 
 def _groups(kernel: Kernel) -> list[Op]:

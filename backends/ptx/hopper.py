@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from tilec.backends.ptx import hopper_ring, hopper_turns
 from tilec.backends.ptx.context import Emitter, Rule
+from tilec.backends.ptx.hopper_cluster import extents, meet
 from tilec.backends.ptx.hopper_dot import Products, prepare, staging
 from tilec.backends.ptx.hopper_groups import run_groups
 from tilec.backends.ptx.hopper_plan import plan_rings, sites
@@ -24,6 +25,7 @@ from tilec.backends.ptx.hopper_wait import dot_wait, late_waits
 from tilec.backends.ptx.shared_views import convert_rule, view_rule
 from tilec.ir.core import Block, Kernel, Op, Value, uses, walk
 from tilec.ir.errors import ResourceError
+from tilec.ir.ops import attr
 from tilec.passes.allocate import Request, SmemPlan, allocate
 
 
@@ -43,7 +45,7 @@ class Hopper:
         self.open: dict[Value, Ring] = {v: Ring(p, self.plan.rings[v]) for v, p in self.rings.items()}
         self.products = Products(kernel, rules["dot"])
         self.late = late_waits(kernel.body)
-        self.alone = False
+        self.alone, self.cluster = False, extents(kernel)
 
     @property
     def rules(self) -> Mapping[str, Rule]:
@@ -70,7 +72,10 @@ class Hopper:
 
     def begin(self, e: Emitter) -> None:
         """At the entry: barriers, and the sides of rings that code outside of groups uses."""
-        hopper_ring.init_barriers(e, list(self.open.values()))
+        together = self.cluster != (1, 1, 1)
+        if together:
+            e.builder.directive("reqnctapercluster", *self.cluster)
+        hopper_ring.init_barriers(e, list(self.open.values()), together)
         hopper_ring.open_sides(e, self.kernel.body, self.open, skip_groups=True)
         if not any(op.name == "warp_groups" for op in self.kernel.body.ops):
             self.prepare(e, self.kernel.body)
@@ -86,9 +91,12 @@ class Hopper:
                 hopper_ring.arriver(e, self.open[op.args[0]])
 
     def end(self, e: Emitter, group: str = "main") -> None:
-        """At the end of a group: its copies out of shared memory are done."""
+        """At the end of a group its copies out of shared memory are done; at the end of the program nobody
+        touches its shared memory any more."""
         if any(self.groups[op] == group for op in self.stores):
             drain(e)
+        if group == "main" and self.cluster != (1, 1, 1):
+            meet(e)
 
     def _allocate(self) -> SmemPlan:
         """Shared memory, with staging for each group's stores as large as fits, down to none."""
@@ -121,7 +129,7 @@ class Hopper:
 
     def _load(self, e: Emitter, op: Op) -> None:
         if self.by_copy(op):
-            e.bind(op.result, Pending(op.args[0], offsets(e, op.args[1:])))
+            e.bind(op.result, Pending(op.args[0], offsets(e, op.args[1:]), attr(op, "cluster")))
         else:
             self.base["load"](e, op)
 

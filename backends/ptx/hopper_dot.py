@@ -8,7 +8,7 @@ from tilec.backends.ptx.context import Emitter, Fragment, Rule, register_type
 from tilec.backends.ptx.control import moves
 from tilec.backends.ptx.hopper_operands import WARPGROUP, Staged, direct_registers, staged_bytes, staged_tile
 from tilec.backends.ptx.hopper_plan import Site, sites
-from tilec.backends.ptx.hopper_ring import UNIT_BITS, SmemView
+from tilec.backends.ptx.hopper_ring import SmemView, in_units
 from tilec.backends.ptx.hopper_smem import operand
 from tilec.backends.ptx.hopper_stage import Place, write
 from tilec.backends.ptx.hopper_views import identity
@@ -94,7 +94,7 @@ class Products:
         bound = e.env[value]
         if index in staged:
             s = staged[index]
-            start = e.make("b32", "shr.u32", s.base, UNIT_BITS)
+            start = in_units(e, s.base)
             return shared_operand(e, start, operand(s.tile, index, 1 - index), groups)
         if isinstance(bound, SmemView):
             dims = bound.dims if index == 0 else (bound.dims[1], bound.dims[0])

@@ -28,7 +28,7 @@ Reader = Literal["wgmma", "warp"]
 @dataclass(frozen=True)
 class RingPlan:
     """One ring; ``tma`` says that the copy engine writes it, ``copied`` that threads do by cp.async;
-    else they store.
+    else they store. ``cluster``: how many programs fill a slot together, and wait for its readers.
 
     ``full_count`` and ``empty_count`` are arrivals per phase of the two barriers of a
     slot; ``readers`` says for each consumer group how it reads: "wgmma" readers arrive
@@ -42,6 +42,7 @@ class RingPlan:
     empty_count: int
     readers: Mapping[str, Reader]
     copied: bool = False
+    cluster: int = 1
 
     @property
     def box_bytes(self) -> int:
@@ -108,7 +109,8 @@ def _plan(ring: Value, found: list[Site], defs: Mapping[Value, Op], body: Block)
     warps = {g.group: g.warps for g in gets}
     empty = sum(arrivals(kind, warps[group]) for group, kind in readers.items())
     full = 1 if tma else put.warps << LANE_BITS if copied else put.warps
-    return RingPlan(ring_type.depth or 1, tiles, tma, full, empty, readers, copied)
+    size = max((attr(s, "cluster") for s in sources if s is not None and s.name == "load"), default=1)
+    return RingPlan(ring_type.depth or 1, tiles, tma, full, empty * size, readers, copied, size)
 
 
 def _along(source: Op | None) -> int | None:

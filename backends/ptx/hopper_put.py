@@ -31,7 +31,8 @@ def put(e: Emitter, op: Op, ring: Ring, alone: bool) -> None:
 def _put_copies(e: Emitter, op: Op, ring: Ring, side: Side) -> None:
     """One arrival that expects the bytes of all boxes, then the copies, which complete them."""
     full = barrier(e, ring.buffers.full, side.stage)
-    wait(e, barrier(e, ring.buffers.empty, side.stage), side.phase)
+    scope = ".acquire.cluster" if ring.plan.cluster > 1 else ""
+    wait(e, barrier(e, ring.buffers.empty, side.stage), side.phase, scope)
     e.emit("mbarrier.arrive.expect_tx.shared::cta.b64", Reg("_"), full, ring.plan.box_bytes)
     for index, (value, tile) in enumerate(zip(op.args[1:], ring.plan.tiles, strict=True)):
         load = e.env[value]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tilec.backends.ptx.context import Emitter
+from tilec.backends.ptx.hopper_cluster import arrive, meet
 from tilec.backends.ptx.hopper_held import held_before
 from tilec.backends.ptx.hopper_operands import WARPGROUP
 from tilec.backends.ptx.hopper_plan import RingPlan
@@ -24,6 +25,7 @@ from tilec.ir.ptx.module import Addr, Not, Reg
 from tilec.ir.types import TileType
 from tilec.passes.allocate import BARRIER_BYTES, RingBuffers
 
+DESCRIPTOR_BITS = 14
 UNIT_BITS = 4  # descriptors count addresses in units of 16 bytes
 
 
@@ -60,11 +62,17 @@ class SmemView(SharedView):
     units: Reg
 
     def base(self, e: Emitter) -> Reg:
-        return e.make("b32", "shl.b32", self.units, UNIT_BITS)
+        at = e.make("b32", "shl.b32", self.units, UNIT_BITS)
+        if "cluster" not in e.kernel.attrs:
+            return at
+        # In a cluster the upper bits of an address say whose shared memory it is.
+        window = e.make("b32", "and.b32", e.smem(), -1 << UNIT_BITS + DESCRIPTOR_BITS)
+        return e.make("b32", "or.b32", at, window)
 
 
-def init_barriers(e: Emitter, rings: list[Ring]) -> None:
-    """Initialise the barriers of all rings by one thread, and show them to all and to TMA."""
+def init_barriers(e: Emitter, rings: list[Ring], together: bool = False) -> None:
+    """Initialise the barriers of all rings by one thread, and show them to all and to TMA; ``together``:
+    to the other programs of the cluster too."""
     if not rings:
         return
     with only_thread(e, 0):
@@ -75,7 +83,10 @@ def init_barriers(e: Emitter, rings: list[Ring]) -> None:
                     where = Addr(e.smem(), first + BARRIER_BYTES * s)
                     e.emit("mbarrier.init.shared::cta.b64", where, count)
         e.emit("fence.mbarrier_init.release.cluster")
-    e.emit("bar.sync", 0)
+    if together:
+        meet(e)
+    else:
+        e.emit("bar.sync", 0)
 
 
 @contextmanager
@@ -136,11 +147,11 @@ def _barriers(e: Emitter, stage: Reg) -> Reg:
     return e.make("b32", "add.s32", e.make("b32", "shl.b32", stage, 3), e.smem())
 
 
-def wait(e: Emitter, where: Addr, parity: Reg) -> None:
-    """Wait until the phase of this parity is over (acquire)."""
+def wait(e: Emitter, where: Addr, parity: Reg, scope: str = "") -> None:
+    """Wait until the phase of this parity is over (acquire); ``scope``: of the arrivals, if not the CTA."""
     again = e.label("wait")
     e.place(again)
-    done = e.make("pred", "mbarrier.try_wait.parity.shared::cta.b64", where, parity)
+    done = e.make("pred", f"mbarrier.try_wait.parity{scope}.shared::cta.b64", where, parity)
     e.emit("bra", again, pred=_not(done))
 
 
@@ -161,9 +172,14 @@ def slot(e: Emitter, ring: Ring, index: int, stage: Reg) -> Reg:
 
 def _slot_units(e: Emitter, ring: Ring, index: int, stage: Reg) -> Reg:
     """The same address in units of 16 bytes: a product's descriptors then need no shift in each turn."""
-    first = e.make("b32", "shr.u32", e.smem(), UNIT_BITS)
+    first = in_units(e, e.smem())
     start = e.make("b32", "add.s32", first, ring.buffers.tiles[index] >> UNIT_BITS)
     return e.make("b32", "mad.lo.s32", stage, ring.buffers.strides[index] >> UNIT_BITS, start)
+
+
+def in_units(e: Emitter, address: Reg) -> Reg:
+    """An address as descriptors have it: 14 bits, which do not say whose shared memory it is."""
+    return e.make("b32", "bfe.u32", address, UNIT_BITS, DESCRIPTOR_BITS)
 
 
 def get(e: Emitter, op: Op, ring: Ring) -> None:
@@ -222,20 +238,24 @@ def _arrive_empty(e: Emitter, ring: Ring, at: Reg) -> None:
             e.emit("fence.proxy.async.shared::cta")
         e.emit("bar.warp.sync", -1)
     where = Addr(at, ring.buffers.empty)
-    e.emit("mbarrier.arrive.shared::cta.b64", Reg("_"), where, pred=arriver(e, ring))
+    if ring.plan.cluster > 1:
+        arrive(e, where, _place(e, ring), arriver(e, ring))
+    else:
+        e.emit("mbarrier.arrive.shared::cta.b64", Reg("_"), where, pred=arriver(e, ring))
 
 
 def arriver(e: Emitter, ring: Ring) -> Reg:
-    """A predicate: the thread arrives for its warpgroup (wgmma readers) or its warp."""
-    wgmma = ring.plan.readers[e.group.name] == "wgmma"
-    return e.cached(("arriver", wgmma), lambda: _first_of(e, wgmma))  # type: ignore[no-any-return]
+    """A predicate: the thread arrives for its warpgroup (wgmma readers) or its warp, on the barrier of one
+    of the programs that fill the ring together."""
+    key = "arriver", ring.plan.readers[e.group.name], ring.plan.cluster
+    return e.cached(key, lambda: e.make("pred", "setp.lt.u32", _place(e, ring), ring.plan.cluster))  # type: ignore[no-any-return]
 
 
-def _first_of(e: Emitter, warpgroup: bool) -> Reg:
-    """True in the first thread of each warpgroup, or of each warp."""
-    mask = (WARPGROUP << LANE_BITS) - 1 if warpgroup else (1 << LANE_BITS) - 1
-    place = e.make("b32", "and.b32", e.thread(), mask)
-    return e.make("pred", "setp.eq.s32", place, 0)
+def _place(e: Emitter, ring: Ring) -> Reg:
+    """The thread's number in its warpgroup (wgmma readers) or its warp."""
+    kind = ring.plan.readers[e.group.name]
+    mask = (WARPGROUP << LANE_BITS) - 1 if kind == "wgmma" else (1 << LANE_BITS) - 1
+    return e.cached(("place", kind), lambda: e.make("b32", "and.b32", e.thread(), mask))  # type: ignore[no-any-return]
 
 
 def _open(side: Side | None) -> Side:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from tilec.backends.artifact import TensorMap
 from tilec.backends.ptx.context import MAP_BYTES, Emitter, Rule
+from tilec.backends.ptx.hopper_cluster import copied
 from tilec.backends.ptx.hopper_plan import RingPlan, tensor_map
 from tilec.backends.ptx.hopper_ring import only_thread
 from tilec.backends.ptx.hopper_smem import SmemTile
@@ -41,11 +42,12 @@ def plan_sections(
 ) -> Sections:
     """The maps of all sections: of the loads that rings take by TMA, and of the stores by TMA."""
     defs, found = definitions(kernel.body), dict[Op, list[SmemTile]]()
-    copied = [(op.args[0], plan.part) for op, plan in stores.items()]
+    copies = [(op.args[0], plan.part) for op, plan in stores.items()]
     for put in (op for op in walk(kernel.body) if op.name == "aref.put" and rings[op.args[0]].tma):
         loads = (defs[value] for value in put.args[1:])
-        copied += [(load.args[0], t) for load, t in zip(loads, rings[put.args[0]].tiles, strict=True)]
-    for tensor, tile in copied:
+        pairs = zip(loads, rings[put.args[0]].tiles, strict=True)
+        copies += [(load.args[0], copied(load, tile)) for load, tile in pairs]
+    for tensor, tile in copies:
         op = defs.get(tensor)
         if op is not None and tile not in found.setdefault(op, []):
             found[op].append(tile)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilec.backends.ptx.context import Emitter
+from tilec.backends.ptx.hopper_cluster import own_share
 from tilec.backends.ptx.hopper_plan import map_order, tensor_map
 from tilec.backends.ptx.hopper_smem import Box, SmemTile
 from tilec.ir.core import Value
@@ -15,10 +16,12 @@ COMPLETE = "mbarrier::complete_tx::bytes"
 
 @dataclass(frozen=True)
 class Pending:
-    """A load that the copy engine will do where it is put into a ring: tensor and offsets (b32)."""
+    """A load that the copy engine will do where it is put into a ring: tensor and offsets (b32); for so
+    many programs that have it in common."""
 
     tensor: Value
     offsets: tuple[Reg, ...]
+    cluster: int = 1
 
 
 def offsets(e: Emitter, values: tuple[Value, ...]) -> tuple[Reg, ...]:
@@ -63,11 +66,16 @@ def _plus(e: Emitter, reg: Reg, offset: int) -> Reg:
 
 def load_tile(e: Emitter, load: Pending, tile: SmemTile, base: Reg, barrier: Addr) -> None:
     """Copy a tile into shared memory at ``base``; its bytes complete on ``barrier``."""
-    where, at = map_address(e, load.tensor, tile), _shifted(e, load.tensor, load.offsets)
     opcode = f"cp.async.bulk.tensor.{len(tile.shape)}d.shared::cluster.global.{COMPLETE}"
-    for box in tile.boxes():
-        coords = coordinates(e, tile, box, at)
-        e.emit(opcode, Addr(base, box.offset), Addr(where, 0, coords), barrier)
+    at, part = _shifted(e, load.tensor, load.offsets), tile
+    to_all: tuple[int, ...] = ()
+    if load.cluster > 1:
+        part, base, at = own_share(e, tile, load.cluster, base, at)
+        opcode, to_all = f"{opcode}.multicast::cluster", ((1 << load.cluster) - 1,)
+    where = map_address(e, load.tensor, part)
+    for box in part.boxes():
+        offset = tile.linear(tile.row(box.start), box.start[tile.inner] * tile.es)
+        e.emit(opcode, Addr(base, offset), Addr(where, 0, coordinates(e, part, box, at)), barrier, *to_all)
 
 
 def store_tile(e: Emitter, tensor: Value, at: tuple[Reg, ...], tile: SmemTile, base: Reg) -> None:

@@ -102,12 +102,12 @@ def _infer_load(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[T
     ("T", "offsets..."),
     effect="read",
     attrs=("shape",),
-    optional={"pad": 0, "threads": False},
+    optional={"pad": 0, "threads": False, "cluster": 1},
     family="memory",
 )
 def _load(rt: Any, node: Op, t: Array, *offsets: Array) -> Array:
     """The tile that starts at the offsets; elements outside the tensor are ``pad``. ``threads``: if it
-    fills a ring, then by loads and stores of threads."""
+    fills a ring, then by loads and stores of threads; ``cluster``: by TMA, once for so many programs."""
     shape = node.attrs["shape"]
     out = np.full(shape, node.attrs.get("pad", 0)).astype(t.dtype)
     source, target = _overlap(t.shape, offsets, shape)

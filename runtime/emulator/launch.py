@@ -183,6 +183,9 @@ def launch(
 ) -> Outcome:
     """Run a compiled kernel (see ``run_ptx``). ``args`` are the kernel's arguments in order: numpy arrays,
     which are updated in place as the kernel writes them, and scalars."""
+    if not artifact.fits(grid):
+        raise TilecValueError("V428", f"grid {tuple(grid)} is not one of clusters of {artifact.cluster}",
+                              help="compile with cluster=1")  # fmt: skip
     memory = GlobalMemory()
     arrays = {i: a for i, a in enumerate(args) if isinstance(a, np.ndarray)}
     spans = {i: _span(a) for i, a in arrays.items()}
@@ -201,8 +204,8 @@ def launch(
         buffer[at : at + len(raw)] = raw
     outcome = run_ptx(
         module, artifact.entry, grid, (artifact.threads, 1, 1), bytes(buffer), memory,
-        smem=artifact.smem_bytes, mode=mode, seed=seed, strict=strict, check=check, exact=exact,
-        processes=processes,
+        smem=artifact.smem_bytes, cluster=artifact.cluster, mode=mode, seed=seed, strict=strict, check=check,
+        exact=exact, processes=processes,
     )  # fmt: skip
     for i, span in spans.items():
         if span.flags.writeable:

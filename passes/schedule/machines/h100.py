@@ -19,6 +19,7 @@ H100 = Machine(
     issue=32,
     smem=232448,
     global_latency=640,
+    l2_rate=29.8,
     sources=(
         ("units", "two warpgroups share one queue of tensor cores: flash-vla hardware-unit-test/sm90"),
         ("lanes", "XLA cuda_core_info_table.cc (FMA); b300_clean (ALU, LSU lanes); FlashAttention-4 (XU)"),
@@ -30,6 +31,7 @@ H100 = Machine(
         ("issue", "four wgmma and their fences: 32 [C]"),
         ("smem", "227 KiB: CUDA programming guide, compute capability 9.0"),
         ("global_latency", "LDG from DRAM 638 cycles: HPMLL/NVIDIA-Hopper-Benchmark ded6f57 (H800)"),
+        ("l2_rate", "3942 B per clock of an H800, arXiv 2402.13499, over 132 SMs [C]"),
         ("reg_limit", "beside a producer of 24 two warpgroups can have 240 each, no more [C]"),
         *SHARED,
     ),

@@ -61,7 +61,8 @@ class Machine:
     cycles hold for shared memory, ``global_*`` for loads and stores of registers, ``tmem_*``
     for tensor memory. ``exchange``: cycles to combine partial results of a reduction across
     lanes. ``barrier``: cycles of a barrier of one group. ``issue``: cycles that a group spends
-    on an asynchronous product. ``max_depth``: more slots than this do not help a ring. The
+    on an asynchronous product. ``l2_rate``: bytes per cycle that L2 gives each SM when all ask (0:
+    not known; then no clusters are made). ``max_depth``: more slots than this do not help a ring. The
     other fields are those of `Limits`, with ``smem_kept`` bytes for barriers.
     """
 
@@ -78,6 +79,7 @@ class Machine:
     smem: int
     global_latency: int
     global_rate: int = 64
+    l2_rate: float = 0
     smem_kept: int = 2048
     smem_rate: int = 128
     smem_latency: int = 29
