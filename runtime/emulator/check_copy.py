@@ -12,6 +12,7 @@ from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator import race
 from tilec.runtime.emulator.check_access import AccessChecker
 from tilec.runtime.emulator.check_mbarrier import BarrierWatch, Release, cause_of
+from tilec.runtime.emulator.check_operand import unread
 from tilec.runtime.emulator.check_race import Actor, Memory, forget, strong
 from tilec.runtime.emulator.clocks import FIRST, FOREVER, GLOBAL, ORDER, SHARED, join
 from tilec.runtime.emulator.global_shadow import Allocation
@@ -171,6 +172,7 @@ class CopyChecker(AccessChecker):
             if not isinstance(watch, BarrierWatch):
                 continue
             span = memory.shadow.span(place, size)
+            self.check_unread(memory, span)
             flights.append((watch, watch.issue(row, inst), memory.shadow, span))
             self.check_write(memory, span, Actor(who, watch.column, race.MBARRIER, self.part(inst)), inst)
             memory.shadow.note_write(span, self.clocks.ids[watch.column], flying)
@@ -187,6 +189,17 @@ class CopyChecker(AccessChecker):
             self.elsewhere[watch.cta.slot, watch.column] = (time, inst)
 
         return land
+
+    def check_unread(self, memory: Memory, place: Place) -> None:
+        """W30: of what was put there for products, a part is overwritten or left at the end unread."""
+        for found in unread(memory.shadow, place, self.clocks):
+            product, copy = (self.timeline.site(t) for t in (found.product, found.write))
+            size = 1 << memory.shadow.shift
+            text = (
+                f"this product and those before it read only a part of what was written at {where(copy)}: "
+                f"nothing reads shared memory at {found.granule * size:#x}"
+            )
+            self.report("W30", text, product, copy)
 
     def part(self, inst: Instruction) -> int:
         """The order that an asynchronous write needs: with proxy fence, until its lack is reported."""

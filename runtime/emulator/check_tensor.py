@@ -20,6 +20,7 @@ from tilec.runtime.emulator.check_mbarrier import Release
 from tilec.runtime.emulator.check_race import Actor, Memory
 from tilec.runtime.emulator.clocks import FIRST, FOREVER, NOBODY, ORDER
 from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.observe import SharedOperand
 from tilec.runtime.emulator.report import where
 from tilec.runtime.emulator.shadow import Shadow
 from tilec.runtime.emulator.tensor_watch import Cells, TensorWatch
@@ -115,13 +116,13 @@ class TensorChecker(TensorWatch):
             column = self._column(row, race.TENSOR_LOAD if loads else race.TENSOR_STORE)
             self.checker.clocks.learn(np.array([row]), column, self.latest.get(column, 0))
 
-    def issue(self, s: Strand, thread: int, shared: Sequence[tuple[Cta, Array, int]], reads: Sequence[Cells],
-              writes: Sequence[Cells], inst: Instruction) -> None:  # fmt: skip
+    def issue(self, s: Strand, thread: int, shared: Sequence[tuple[Cta, SharedOperand]],
+              reads: Sequence[Cells], writes: Sequence[Cells], inst: Instruction) -> None:  # fmt: skip
         checker, row = self.checker, self.checker.row(s, thread)
         time, column = checker.timeline.tick(inst), self._column(row, race.TENSOR)
         actor = Actor(self._in_queue(row), column, race.TENSOR)
-        for cta, units, swizzle in shared:
-            checker.read_operand(checker.shared[cta.slot], units, swizzle, actor.who, column, time, inst)
+        for cta, operand in shared:
+            checker.read_operand(checker.shared[cta.slot], operand, actor.who, column, time, inst)
         for cells, writing in [*((c, False) for c in reads), *((c, True) for c in writes)]:
             memory, place = self.memory[cells[0].slot], _granules(*cells[1:])
             self._check_fences(memory, place, row, inst)

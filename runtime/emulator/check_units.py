@@ -12,9 +12,11 @@ from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator import race
 from tilec.runtime.emulator.check_copy import CopyChecker, Groups
 from tilec.runtime.emulator.check_mbarrier import Release
+from tilec.runtime.emulator.check_operand import reversed_rows
 from tilec.runtime.emulator.check_race import Actor, Memory, forget
 from tilec.runtime.emulator.clocks import CAUSE, FIRST, GLOBAL, ORDER, SHARED
 from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.observe import SharedOperand
 from tilec.runtime.emulator.report import where
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from tilec.runtime.emulator.strand import Strand
 
 _REPEAT = {4: 0, 3: 1, 2: 2, 1: 3, 0: 4}
+_NAMES = ("no", "32-byte", "64-byte", "128-byte", "32-byte-atom", "64-byte-atom")
 
 
 class UnitChecker(CopyChecker):
@@ -69,8 +72,10 @@ class UnitChecker(CopyChecker):
         for memory, actor, at in self.pieces(s, "shared", place, size, inst, None, writes=True):
             if isinstance(memory, Memory):
                 late = Actor(actor.who, self._late(actor.column, columns), race.COPY)
+                self.check_unread(memory, at)
                 self.check_write(memory, at, late, inst)
                 self.note_write(memory.shadow, at, late, time)
+                memory.shadow.note_source(at, _sources(source, whole, len(at)), time)
                 forget(memory, at)
         for warp, row in zip(s.warps.tolist(), self.rows(s).tolist(), strict=True):
             group = int(s.cta.commits[s.threads[s.threads >> 5 == warp]].min())
@@ -89,22 +94,23 @@ class UnitChecker(CopyChecker):
                 known = self.clocks.known[row, part]
                 known[column] = max(known[column], time)
 
-    def product(self, cta: Cta, group: int, reads: Sequence[tuple[Array, int]], inst: Instruction) -> None:
+    def product(self, cta: Cta, group: int, reads: Sequence[SharedOperand], inst: Instruction) -> None:
         time, memory = self.timeline.tick(inst), self.shared[cta.slot]
         rows = np.arange(4) + cta.slot * self.per_cta + 4 * group
         known = self.clocks.known[rows[0] : rows[-1] + 1]
         who, groups = known.min(axis=0), self._products(cta, group)
-        for granules, swizzle in reads:
-            self.read_operand(memory, granules, swizzle, who, groups.column, time, inst)
+        for operand in reads:
+            self.read_operand(memory, operand, who, groups.column, time, inst)
         groups.add(time, self.clocks.publish(rows, time))
         self.activate(rows)
 
-    def read_operand(self, memory: Memory, units: Array, swizzle: int, who: Array, column: int, time: int,
+    def read_operand(self, memory: Memory, operand: SharedOperand, who: Array, column: int, time: int,
                      inst: Instruction) -> None:  # fmt: skip
         """A product reads 16-byte units of shared memory."""
-        repeat = _REPEAT[memory.shadow.shift]
+        repeat, units = _REPEAT[memory.shadow.shift], operand.units
         place = (units[:, None] << repeat | np.arange(1 << repeat)).ravel() if repeat else units
-        self._check_swizzle(memory, int(place[0]), swizzle, inst)
+        self._check_swizzle(memory, int(place[0]), operand.swizzle, inst)
+        self._check_rows(memory, operand.pairs << repeat, operand.swizzle, inst)
         kind = self.timeline.actors[self.clocks.ids[column]].kind
         self.check_read(memory, place, Actor(who, column, kind, SHARED), inst)
         memory.shadow.note_read(place, column, time)
@@ -116,10 +122,21 @@ class UnitChecker(CopyChecker):
         writer = self.timeline.actors[int(shadow.writer[granule])]
         if writer.kind == race.MBARRIER and wrote != swizzle:
             before = self.timeline.site(int(shadow.wrote[granule]))
-            names = ("no", "32-byte", "64-byte", "128-byte", "32-byte-atom", "64-byte-atom")
             text = (
-                f"a descriptor with {names[swizzle]} swizzle reads what was copied with {names[wrote]} "
+                f"a descriptor with {_NAMES[swizzle]} swizzle reads what was copied with {_NAMES[wrote]} "
                 f"swizzle at {where(before)}"
+            )
+            self.report("E17", text, inst, before)
+
+    def _check_rows(self, memory: Memory, pairs: Array, swizzle: int, inst: Instruction) -> None:
+        """E17: cp.async has put the units of some rows the other way round than the descriptor takes them."""
+        found = reversed_rows(memory.shadow, pairs)
+        if found.any():
+            row = int(np.flatnonzero(found)[0])
+            before = self.timeline.site(int(memory.shadow.wrote[pairs[row, 0]]))
+            text = (
+                f"a descriptor with {_NAMES[swizzle]} swizzle takes 16-byte units of row {row} in reverse "
+                f"order, those of other rows in the order of memory; they were copied at {where(before)}"
             )
             self.report("E17", text, inst, before)
 
@@ -141,3 +158,10 @@ class UnitChecker(CopyChecker):
         self.clocks.learn(rows, groups.column, time)
         if vector is not None:
             self.clocks.acquire(rows, vector)
+
+
+def _sources(source: Array, whole: Array, granules: int) -> Array:
+    """Where each granule of a cp.async comes from; -1 if it is filled with zeros, even in part."""
+    each = granules // len(source)
+    first = np.where(whole, source.astype(np.int64), -1)
+    return first if each == 1 else np.repeat(first, each)

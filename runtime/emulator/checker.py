@@ -69,6 +69,8 @@ class Checker(OrderChecker):
         return explain(self, strands)
 
     def end(self) -> None:
+        for memory in self.shared:
+            self.check_unread(memory, slice(0, memory.shadow.count))
         for watch in self.watches:
             barrier = watch.barrier
             for flight in watch.flights:

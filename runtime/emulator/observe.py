@@ -40,6 +40,16 @@ class Box:
 Source = Range | Box
 
 
+@dataclass(frozen=True)
+class SharedOperand:
+    """What a product reads of shared memory: 16-byte units, each once, with the swizzle of its descriptor.
+    ``pairs`` has two units that follow one another in each row of the operand, or of its transpose."""
+
+    units: Array
+    swizzle: int
+    pairs: Array
+
+
 def _no_landing(target: int) -> None:
     return None
 
@@ -153,8 +163,8 @@ class Observer:
         """st.async is issued, to complete on one mbarrier; the result is called as it lands."""
         return lambda: None
 
-    def product(self, cta: Cta, group: int, reads: Sequence[tuple[Array, int]], inst: Instruction) -> None:
-        """A wgmma is issued, which reads these bytes (granules of 16, swizzle)."""
+    def product(self, cta: Cta, group: int, reads: Sequence[SharedOperand], inst: Instruction) -> None:
+        """A wgmma is issued."""
 
     def product_commit(self, cta: Cta, group: int) -> None:
         """wgmma.commit_group."""

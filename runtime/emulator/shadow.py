@@ -17,7 +17,8 @@ Place = slice | Array
 class Shadow:
     """Records of one memory. ``writer`` is an actor's id and ``wrote`` a time; ``read`` has a row
     for each actor of this cluster that has read, ``old_reader`` and ``old_read`` the latest reader
-    of earlier clusters. ``swizzle`` is that of the last copy into shared memory."""
+    of earlier clusters. ``swizzle`` is that of the last copy into shared memory; ``source``
+    is where in global memory a cp.async took the granule from at the time ``sourced`` (-1: nowhere)."""
 
     def __init__(self, size: int, granule: int, fresh: bool) -> None:
         self.shift = granule.bit_length() - 1
@@ -29,6 +30,8 @@ class Shadow:
         self.slots = np.full(0, -1, np.int32)
         self.used = 0
         self.swizzle = np.zeros(self.count if fresh else 0, np.int8)
+        self.source: Array | None = None
+        self.sourced = np.zeros(0, np.int32)
         self.old_reader: Array | None = None
         self.old_read = np.zeros(0, np.int32)
 
@@ -92,6 +95,12 @@ class Shadow:
         self.wrote[place] = time
         if clear and self.used:
             self.read[: self.used, place] = 0
+
+    def note_source(self, place: Array, source: Array, time: int) -> None:
+        """What a cp.async has written is a copy of these addresses of global memory."""
+        if self.source is None:
+            self.source, self.sourced = np.full(self.count, -1, np.int64), np.zeros(self.count, np.int32)
+        self.source[place], self.sourced[place] = source, time
 
     def note_object(self, place: slice) -> None:
         """An mbarrier lies here: no ordinary access may touch it."""

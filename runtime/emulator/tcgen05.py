@@ -104,8 +104,8 @@ def mma(inst: Instruction, program: Program) -> Run:
 def _start(s: Strand, i: int, shared: list[Matrix], cells: tuple[list[Cells], list[Cells]],
            act: Callable[[], None], inst: Instruction) -> None:  # fmt: skip
     """Issue an operation of the i-th thread of the strand. ``cells`` are what it reads and writes."""
-    units = [(m.cta, m.units, m.swizzle) for m in shared]
-    s.cta.machine.tensor.issue(s, int(s.threads[i]), units, *cells, inst)
+    reads = [(m.cta, m.operand) for m in shared]
+    s.cta.machine.tensor.issue(s, int(s.threads[i]), reads, *cells, inst)
     _pipe(s, inst).add(s.cta, f"{inst.opcode.split('.cta')[0]} of PTX line {inst.line}", act)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator import tensorcore
 from tilec.runtime.emulator.numbers import FORMATS, Array, decode, unpack_units
+from tilec.runtime.emulator.observe import SharedOperand
 from tilec.runtime.emulator.report import fault
 from tilec.runtime.emulator.tcgen05_desc import Product, Shared
 
@@ -37,15 +38,16 @@ class Matrix:
         if (d.swizzle == 4) != (size == 4 and not along_k):
             text = "128-byte swizzle with 32-byte atoms is for 4-byte elements that are not K-major, only"
             raise fault("D415", text, inst)
-        self.cta, self.swizzle, self.size = cta, d.swizzle, size
+        self.cta, self.size = cta, size
         layout = (rows, size, d.lbo, d.sbo, d.swizzle, along_k, d.start & 1023)
         base = d.start & ~1023
         self.address = tensorcore.operand_offsets(*layout) + base
-        self.units = tensorcore.operand_units(*layout) + (base >> 4)
+        units, pairs = tensorcore.operand_units(*layout), tensorcore.operand_pairs(*layout)
+        self.operand = SharedOperand(units + (base >> 4), d.swizzle, pairs + (base >> 4))
         if half:
             self.address = self.address[:, :16]
-            self.units = np.unique(self.address >> 4)
-        if int(self.units[-1]) * 16 + 16 > cta.shared.size:
+            self.operand = SharedOperand(np.unique(self.address >> 4), d.swizzle, pairs[:0])
+        if int(self.operand.units[-1]) * 16 + 16 > cta.shared.size:
             text = f"an operand reaches {int(self.address.max()):#x}, outside shared memory"
             raise fault("D410", text, inst)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilec.ir.ptx.module import Instruction
 from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.observe import SharedOperand
 
 if TYPE_CHECKING:
     from tilec.runtime.emulator.cta import Cta
@@ -40,10 +41,10 @@ class TensorWatch:
     def wait(self, s: Strand, loads: bool, inst: Instruction) -> None:
         """tcgen05.wait::ld or ::st."""
 
-    def issue(self, s: Strand, thread: int, shared: Sequence[tuple[Cta, Array, int]], reads: Sequence[Cells],
-              writes: Sequence[Cells], inst: Instruction) -> None:  # fmt: skip
-        """A thread issues mma, cp or shift, which reads 16-byte units of shared memory (CTA, units,
-        swizzle) and cells, and writes cells. Cells are all lanes (n, 1) of all columns."""
+    def issue(self, s: Strand, thread: int, shared: Sequence[tuple[Cta, SharedOperand]],
+              reads: Sequence[Cells], writes: Sequence[Cells], inst: Instruction) -> None:  # fmt: skip
+        """A thread issues mma, cp or shift, which reads operands in shared memory and cells, and writes
+        cells. Cells are all lanes (n, 1) of all columns."""
 
     def commit(self, s: Strand, thread: int, inst: Instruction) -> Any:
         """tcgen05.commit. Gives what the arrival releases."""

@@ -124,3 +124,14 @@ def operand_offsets(
 def operand_units(rows: int, size: int, lbo: int, sbo: int, swizzle: int, along_k: bool, phase: int) -> Array:
     """The 16-byte units of ``operand_offsets``, each once, in order."""
     return np.unique(operand_offsets(rows, size, lbo, sbo, swizzle, along_k, phase) >> 4)
+
+
+@cache
+def operand_pairs(rows: int, size: int, lbo: int, sbo: int, swizzle: int, along_k: bool, phase: int) -> Array:
+    """(rows, 2): the units of the first 32 bytes of each row of ``operand_offsets``, or of each of its
+    columns if those are what lies together."""
+    offsets = operand_offsets(rows, size, lbo, sbo, swizzle, along_k, phase)
+    lines = offsets if along_k else offsets.T
+    each = 16 // size
+    result: Array = lines[:, : 2 * each : each] >> 4
+    return result if result.shape[1] == 2 else np.zeros((0, 2), result.dtype)

@@ -14,6 +14,7 @@ from tilec.runtime.emulator.alu import Builder, groups_left, mods
 from tilec.runtime.emulator.asyncops import AsyncOp
 from tilec.runtime.emulator.cta import Cta, WarpGroup
 from tilec.runtime.emulator.numbers import Array
+from tilec.runtime.emulator.observe import SharedOperand
 from tilec.runtime.emulator.operands import getter, per_thread
 from tilec.runtime.emulator.program import Program, Run
 from tilec.runtime.emulator.report import fault
@@ -155,10 +156,10 @@ def _issue(cta: Cta, g: int, what: _Product, a: int | None, b: int, keep: bool, 
     operands = [_operand(cta, b, what.n, what.types[2], not what.transposed[1], inst)]
     if a is not None:
         operands.insert(0, _operand(cta, a, 64, what.types[1], not what.transposed[0], inst))
-    reads = [address for address, _, _ in operands]
+    reads = [address for address, _ in operands]
     if cta.machine.observer.checks:
         _check_fence(cta, group, what, inst)
-        cta.machine.observer.product(cta, g, [(units, swizzle) for _, units, swizzle in operands], inst)
+        cta.machine.observer.product(cta, g, [operand for _, operand in operands], inst)
         _claim(cta, group, what)
 
     def release() -> None:
@@ -198,8 +199,8 @@ def _check_fence(cta: Cta, group: WarpGroup, what: _Product, inst: Instruction) 
 
 def _operand(
     cta: Cta, bits: int, rows: int, type: str, along_k: bool, inst: Instruction
-) -> tuple[Array, Array, int]:
-    """Shared byte addresses of the operand's elements (mn, k), its 16-byte units, its swizzle."""
+) -> tuple[Array, SharedOperand]:
+    """Shared byte addresses of the operand's elements (mn, k), and what a checker is told of it."""
     d = decode_descriptor(bits)
     size = tensorcore.BITS[type] // 8
     if not along_k and size != 2:
@@ -208,14 +209,16 @@ def _operand(
         raise fault("D404", "a descriptor with base offset is not emulated", inst)
     layout = (rows, size, d.lbo, d.sbo, d.swizzle, along_k, d.start & 1023)
     address = tensorcore.operand_offsets(*layout) + (d.start & ~1023)
-    units = tensorcore.operand_units(*layout) + (d.start >> 10 << 6)
+    units, pairs = (
+        f(*layout) + (d.start >> 10 << 6) for f in (tensorcore.operand_units, tensorcore.operand_pairs)
+    )
     span = 16 << d.swizzle
     if d.swizzle and d.start % (8 * span) >= span:
         text = f"a descriptor starts at {d.start:#x}, inside of a swizzle pattern of {8 * span} bytes"
         cta.report("W29", f"{text}, without a base offset", inst)
     if int(units[-1]) * 16 >= cta.shared.size:
         raise fault("D410", f"a wgmma operand reaches {int(address.max()):#x}, outside shared memory", inst)
-    return address, units, d.swizzle
+    return address, SharedOperand(units, d.swizzle, pairs)
 
 
 def _act(cta: Cta, g: int, what: _Product, reads: list[Array], keep: bool) -> None:
