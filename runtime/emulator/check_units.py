@@ -75,7 +75,8 @@ class UnitChecker(CopyChecker):
                 self.check_unread(memory, at)
                 self.check_write(memory, at, late, inst)
                 self.note_write(memory.shadow, at, late, time)
-                memory.shadow.note_source(at, _sources(source, whole, len(at)), time)
+                if isinstance(at, np.ndarray):
+                    memory.shadow.note_source(at, _sources(source, whole, len(at)), time)
                 forget(memory, at)
         for warp, row in zip(s.warps.tolist(), self.rows(s).tolist(), strict=True):
             group = int(s.cta.commits[s.threads[s.threads >> 5 == warp]].min())
