@@ -103,7 +103,7 @@ def two_passes() -> Made:
 
 CASES: tuple[tuple[Callable[[], Made], bool, str], ...] = (
     (while_gemm, True, "trips of a while loop"),
-    (gathered_rows, True, ""),
+    (gathered_rows, True, "done by threads, not by TMA"),
     (skipped_blocks, True, "control flow inside"),
     (small_weights, False, "second operand is made by cast"),
     (block_scales, True, ""),
