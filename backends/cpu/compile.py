@@ -8,7 +8,7 @@ from typing import Any
 from llvmlite import ir
 
 from tilec.backends.artifact import CpuArg, CpuProgram
-from tilec.backends.cpu import control, dot, loops, memory, pointwise, reduce  # noqa: F401  (they fill tables)
+from tilec.backends.cpu import cells, control, dot, loops, memory, pointwise, reduce  # noqa: F401  (they fill tables)
 from tilec.backends.cpu.lanes import I1, I64, PTR, register, storage
 from tilec.backends.cpu.target import CpuTarget, host
 from tilec.backends.cpu.tiles import Code

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from tilec.backends.cpu import dot, loops
+from tilec.backends.cpu.cells import to_index
 from tilec.backends.cpu.lanes import I32, I64, Lanes, register
-from tilec.backends.cpu.memory import to_index
 from tilec.backends.cpu.rules import RULES, emits
 from tilec.backends.cpu.shapes import tile_type
 from tilec.backends.cpu.tiles import POINTWISE, Code

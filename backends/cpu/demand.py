@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tilec.backends.cpu import loops
+from tilec.backends.cpu.cells import to_index
 from tilec.backends.cpu.lanes import Lanes
 from tilec.backends.cpu.loops import Index
-from tilec.backends.cpu.memory import to_index
 from tilec.backends.cpu.rules import RULES
 from tilec.backends.cpu.shapes import is_cosmetic, tile_type
 from tilec.backends.cpu.tiles import POINTWISE, Code, Lazy

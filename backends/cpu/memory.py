@@ -1,4 +1,4 @@
-"""Emit rules of loads, stores, gathers, scatters and atomics. Nothing outside a tensor is touched."""
+"""Emit rules of loads, stores and atomics. Nothing outside a tensor is touched."""
 
 from __future__ import annotations
 
@@ -10,30 +10,17 @@ from llvmlite import ir
 from tilec.backends.cpu import loops, stream
 from tilec.backends.cpu.access import from_memory, load, masked_store, store, to_memory
 from tilec.backends.cpu.arith import apply
+from tilec.backends.cpu.cells import cell, fill, to_index
 from tilec.backends.cpu.following import next_tile
-from tilec.backends.cpu.lanes import I64, Lanes, element_constant, storage
+from tilec.backends.cpu.lanes import Lanes, element_constant, storage
 from tilec.backends.cpu.rules import emits
 from tilec.backends.cpu.shapes import tile_type
 from tilec.backends.cpu.tiles import Code
-from tilec.backends.cpu.views import At, Box, Coord, Tensor, View, box, corner, covered, place, read
+from tilec.backends.cpu.views import At, Box, Coord, Tensor, View, box, corner, covered, read
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Op, Value
 from tilec.ir.ops import attr
 from tilec.ir.types import DType, TileType
-
-
-def to_index(code: Code, value: Value) -> Any:
-    """An integer scalar as i64; unsigned ones beyond its range become its largest."""
-    return _widened(Lanes(code.b, 1, code.target), code.scalar(value), tile_type(value).dtype)
-
-
-def _widened(e: Lanes, number: Any, dtype: DType) -> Any:
-    if dtype.bits < 64:
-        return (e.b.sext if dtype.kind == "int" else e.b.zext)(number, e.vec(I64))
-    if dtype.kind == "int":
-        return number
-    beyond = e.b.icmp_signed("<", number, e.const(I64, 0))
-    return e.b.select(beyond, e.const(I64, 2**63 - 1), number)
 
 
 def _box(code: Code, tensor: Tensor, offsets: Sequence[Value], shape: tuple[int, ...]) -> Box:
@@ -224,62 +211,6 @@ def _store_across(code: Code, tensor: Tensor, part: Box, value: Value) -> None:
     loops.branch(code.b, part.inside, whole, ragged)
 
 
-def _each(code: Code, shape: tuple[int, ...], body: Callable[[At], None]) -> None:
-    loops.nest(code.b, [(0, n) for n in shape], lambda at: body(tuple(Coord(i) for i in at)))
-
-
-def _cell(code: Code, tensor: Tensor, indices: Sequence[Value], mask: Value, at: At) -> tuple[Any, Any]:
-    """Whether an element is to be accessed, and its address (only valid if so)."""
-    e = Lanes(code.b, 1, code.target)
-    ok, where = code.element(mask, at, 1), []
-    for index, extent in zip(indices, tensor.extents, strict=True):
-        number = _widened(e, code.element(index, at, 1), tile_type(index).dtype)
-        where.append(number)
-        ok = code.b.and_(ok, code.b.icmp_unsigned("<", number, extent))
-    return ok, place(code.b, tensor, where)
-
-
-def _fill(code: Code, op: Op, e: Lanes, one: Callable[[At], Any]) -> None:
-    """The result of ``op``, an element at a time."""
-    type_ = tile_type(op.result)
-    if type_.shape == ():
-        code.env[op.result] = one(())
-        return
-    buffer = code.memory.allocate(type_)
-    _each(code, type_.shape, lambda at: code.write(buffer, type_, at, e, one(at)))
-    code.bind(op.result, buffer)
-
-
-@emits("gather")
-def _gather(code: Code, op: Op) -> None:
-    tensor, type_ = code.env[op.args[0]], tile_type(op.result)
-    *indices, mask, other = op.args[1:]
-    e = Lanes(code.b, 1, code.target)
-
-    def one(at: At) -> Any:
-        ok, address = _cell(code, tensor, indices, mask, at)
-        safe = code.b.select(ok, address, code.pointer)
-        found = from_memory(e, load(e, safe, storage(type_.dtype), 1), type_)
-        return code.b.select(ok, found, code.element(other, at, 1))
-
-    _fill(code, op, e, one)
-
-
-@emits("scatter")
-def _scatter(code: Code, op: Op) -> None:
-    tensor = code.env[op.args[0]]
-    *indices, value, mask = op.args[1:]
-    e = Lanes(code.b, 1, code.target)
-
-    def one(at: At) -> None:
-        ok, address = _cell(code, tensor, indices, mask, at)
-        found = to_memory(e, code.element(value, at, 1), tile_type(value))
-        with code.b.if_then(ok):
-            store(e, address, found, 1)
-
-    _each(code, tile_type(value).shape, one)
-
-
 @emits("atomic")
 def _atomic(code: Code, op: Op) -> None:
     tensor, type_ = code.env[op.args[0]], tile_type(op.result)
@@ -287,7 +218,7 @@ def _atomic(code: Code, op: Op) -> None:
     e = Lanes(code.b, 1, code.target)
 
     def one(at: At) -> Any:
-        ok, address = _cell(code, tensor, indices, mask, at)
+        ok, address = cell(code, tensor, indices, mask, at)
         new = code.element(value, at, 1)
         nothing = element_constant(type_.dtype, 0)
 
@@ -296,7 +227,7 @@ def _atomic(code: Code, op: Op) -> None:
 
         return loops.branch(code.b, ok, update, lambda: (nothing,))[0]
 
-    _fill(code, op, e, one)
+    fill(code, op, one)
 
 
 def _update(e: Lanes, kind: str, type_: TileType, address: Any, value: Any) -> Any:

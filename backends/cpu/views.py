@@ -73,19 +73,21 @@ def box(b: Any, tensor: Tensor, starts: Sequence[Any], shape: tuple[int, ...]) -
     inside: Any = ir.Constant(ir.IntType(1), True)
     for extent, start, n in zip(tensor.extents, starts, shape, strict=True):
         # Where start + n or low - start wraps, high is low: nothing is inside.
-        low = _larger(b, start, I64(0))
-        high = _larger(b, _smaller(b, b.add(start, I64(n)), extent), low)
-        local = (_smaller(b, b.sub(low, start), I64(n)), _smaller(b, b.sub(high, start), I64(n)))
+        low = larger(b, start, I64(0))
+        high = larger(b, smaller(b, b.add(start, I64(n)), extent), low)
+        local = (smaller(b, b.sub(low, start), I64(n)), smaller(b, b.sub(high, start), I64(n)))
         inside = b.and_(inside, b.icmp_signed("==", b.sub(high, low), I64(n)))
         bounds.append(local)
     return Box(tuple(starts), tuple(bounds), inside)
 
 
-def _smaller(b: Any, x: Any, y: Any) -> Any:
+def smaller(b: Any, x: Any, y: Any) -> Any:
+    """The smaller of two signed numbers."""
     return b.select(b.icmp_signed("<", x, y), x, y)
 
 
-def _larger(b: Any, x: Any, y: Any) -> Any:
+def larger(b: Any, x: Any, y: Any) -> Any:
+    """The larger of two signed numbers."""
     return b.select(b.icmp_signed(">", x, y), x, y)
 
 
