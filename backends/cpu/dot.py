@@ -3,7 +3,7 @@
 Two things are decided for a whole loop: an operand that the loop does not change is
 packed before it, and a sum that only grows by one product per iteration is
 multiplied once for several iterations, whose operands lie side by side in the
-panels. Neither changes the order of summation.
+panels. Neither changes the order in which products follow each other.
 """
 
 from __future__ import annotations

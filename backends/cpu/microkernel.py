@@ -1,8 +1,9 @@
 """The inner loops of a product: a block of rows by vectors of columns held in registers over k.
 
 The left operand is read one element at a time and repeated over the lanes; the
-right one is read in vectors from panels. Order of summation: k ascending, with
-fused multiply-add where the host has it.
+right one is read in vectors from panels. Order of summation: k ascending over the depth
+of a panel, with fused multiply-add where the host has it; then the tile's sum is added.
+So the error grows with the depth of a panel and the number of panels, not with k.
 """
 
 from __future__ import annotations
@@ -102,16 +103,16 @@ def _heights(rows: int, block: int) -> list[tuple[int, int, int]]:
 
 def _block(code: Code, form: Form, operands: tuple[Left, Right], sums: Sums,
            rows: tuple[Index, int], columns: tuple[Index, int, int], depth: Index) -> None:  # fmt: skip
-    """One block of sums, held in registers over all of k."""
+    """One block of sums, held in registers over the depth of the panels."""
     b, (left, right) = code.b, operands
     (i, count), (j, lanes, vectors) = rows, columns
     e, width, element = Lanes(b, lanes, code.target), lanes * vectors, register(form.total)
     spots = [(r, loops.add(b, j, v * lanes)) for r in range(count) for v in range(vectors)]
     places = [_sum_at(code, sums, i, *spot) for spot in spots]
     none = e.splat_constant(element_constant(form.total, 0))
-    start = [none if sums.zero else load(e, p, element, 1) for p in places]
-    for r, column in () if sums.zero else spots:  # The block below is next.
-        prefetch(b, _sum_at(code, sums, i, r + count, column))
+    plus = b.fadd if form.total.is_float else b.add
+    for place in () if sums.zero else places:
+        prefetch(b, place)
     lefts = code.pointer_to(left.buffer, element, loops.mul(b, i, left.row))
     rights = code.pointer_to(right.buffer, element, loops.mul(b, j, right.depth))
 
@@ -127,8 +128,8 @@ def _block(code: Code, form: Form, operands: tuple[Left, Right], sums: Sums,
             out += [accumulate(e, form, x, y, totals[r * vectors + v]) for v, y in enumerate(ys)]
         return out
 
-    for pointer, total in zip(places, loops.loop(b, 0, depth, 1, start, step), strict=True):
-        store(e, pointer, total, 1)
+    for place, total in zip(places, loops.loop(b, 0, depth, 1, [none] * len(places), step), strict=True):
+        store(e, place, total if sums.zero else plus(load(e, place, element, 1), total), 1)
 
 
 def _sum_at(code: Code, sums: Sums, first: Index, row: int, column: Index) -> Any:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tilec.bench import kernels
+from tilec.bench import interpreted, kernels
+from tilec.bench import measure as measure_module
 from tilec.bench.measure import in_turns
 from tilec.bench.rows import Row, measure, table
-from tilec.bench.works import Prepared, Work, works
+from tilec.bench.works import INTERPRETER, Prepared, Work, works
 from tilec.cli import main
 
 
@@ -56,16 +58,41 @@ def test_a_missing_peer_leaves_the_ratio_open() -> None:
     assert "not installed" in next(iter(table([row])))
 
 
+@pytest.mark.parametrize("theirs", [600.0, None])
+def test_a_peer_in_a_process_of_its_own(theirs: float | None) -> None:
+    clock, run = ticking({"ours": 2.0})
+    found = Prepared(run("ours"), None, apart=lambda: theirs)
+    row = measure(Work("w", "p", 500.0, 2e9, "GB/s", lambda: found), 1, clock, 0.0)
+    assert row.ratio == (None if theirs is None else pytest.approx(300))
+    assert row.reached is (None if theirs is None else False)
+
+
+def test_samples_begin_after_a_rest_and_calls_that_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    did: list[str] = []
+    monkeypatch.setattr(time, "sleep", lambda seconds: did.append(f"rest {seconds}"))
+    monkeypatch.setattr(measure_module, "calls_for", lambda run: 2)
+    in_turns([lambda: did.append("a"), lambda: did.append("b")], 2, lambda: 0.0, 0.25)
+    sides = {"a": ["rest 0.25", *"aaaa"], "b": ["rest 0.25", *"bbbb"]}
+    assert did == [*"aabb", *sides["a"], *sides["b"], *sides["b"], *sides["a"]]
+
+
+@pytest.mark.parametrize("name", [n for n in interpreted.CASES if "512" not in n])
+def test_what_is_timed_beside_tritons_interpreter_runs(name: str) -> None:
+    interpreted.CASES[name].make(None)()
+
+
 @pytest.mark.parametrize(("ratio", "reached"), [(0.9499, False), (0.95, True)])
 def test_a_target_is_a_lower_bound(ratio: float, reached: bool) -> None:
     assert Row("w", "p", ratio, 1.0, "x", ratio, 0.95).reached is reached
 
 
 def test_every_work_of_the_contract_is_there() -> None:
-    names = [w.name for w in works()]
+    names = [w.name for w in works() if w.peer != INTERPRETER]
     assert sum(n.startswith("gemm f32") for n in names) == 6
     assert sum("attention" in n for n in names) == 16 and sum("causal" in n for n in names) == 8
     assert {w.target for w in works() if w.peer == "STREAM copy"} == {0.9}
+    assert sum(w.peer == "numba" for w in works()) == 3
+    assert {w.target for w in works() if w.peer == INTERPRETER} == {500.0}
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from tilec.bench import kernels
 from tilec.bench.measure import SETTLE, Clock, in_turns, timed
-from tilec.bench.peers import keep_memory, library
+from tilec.bench.peers import keep_memory
 from tilec.bench.works import Work, works
 
 
@@ -70,7 +71,8 @@ def measure(work: Work, samples: int, clock: Clock = time.perf_counter, settle: 
     found = work.prepare()
     runs = [r for r in (found.ours, found.theirs) if r is not None]
     seconds = in_turns(runs, samples, clock, settle)
-    speeds = [work.amount / s / 1e9 for s in seconds]
+    apart = None if found.apart is None else found.apart()
+    speeds = [work.amount / s / 1e9 for s in (*seconds, *(() if apart is None else (apart,)))]
     theirs = speeds[1] if len(speeds) > 1 else None
     ratio = None if theirs is None else speeds[0] / theirs
     errors = [None if e is None else e() for e in (found.error, found.peer_error)]
@@ -92,11 +94,18 @@ def host() -> dict[str, Any]:
     from tilec.backends.cpu import host as target
     from tilec.runtime.cpu import default_threads
 
-    versions = {n: getattr(library(n), "__version__", None) for n in ("numpy", "torch")}
+    versions = {n: _version(n) for n in ("numpy", "torch", "numba", "triton")}
     return {
         "cpu": asdict(target()), "threads": default_threads(), "machine": platform.machine(),
         "python": platform.python_version(), "libraries": versions, "time": int(time.time()),
     }  # fmt: skip
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def table(rows: Iterable[Row]) -> Iterator[str]:

@@ -10,24 +10,29 @@ import ml_dtypes
 import numpy as np
 
 import tilec.language as tl
-from tilec.bench import kernels
+from tilec.bench import interpreted, kernels
 from tilec.bench.measure import Run
 from tilec.bench.peers import STREAM_KINDS, c_stream, library
 
 Array = np.ndarray[Any, Any]
 Error = Callable[[], float]
+INTERPRETER = "Triton interp."
 GEMMS = ((512, 512, 512), (1024, 1024, 1024), (2048, 2048, 2048), (1000, 777, 333), (64, 4096, 4096),
          (4096, 4096, 16))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Two ways of one work; errors are the largest ones against float64, relative to the largest value."""
+    """Two ways of one work; errors are the largest ones against float64, relative to the largest value.
+
+    ``apart``: seconds of the other way, where it runs in a process of its own.
+    """
 
     ours: Run
     theirs: Run | None
     error: Error | None = None
     peer_error: Error | None = None
+    apart: Callable[[], float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,8 @@ class Work:
 
 def works(quick: bool = False) -> list[Work]:
     """All works; ``quick``: small ones only."""
-    found = [*_gemms(), *_attentions(), *_norms(), *_streams(quick)]
-    return [w for w in found if w.amount < 1e8] if quick else found
+    found = [*_gemms(), *_attentions(), *_norms(), *_streams(quick), *_interpreted()]
+    return [w for w in found if w.amount < 1e8 and w.peer != INTERPRETER] if quick else found
 
 
 def _normal(*shape: int, seed: int = 0) -> Array:
@@ -151,7 +156,10 @@ def _norm(kind: str, n: int, peer: str) -> Prepared:
     args = {"softmax": (x, y), "layer norm": (x, w, b, y), "RMS norm": (x, w, y)}[kind]
     table = {"softmax": kernels.softmax, "layer norm": kernels.layer_norm, "RMS norm": kernels.rms_norm}
     launch = table[kind][(n,)]
-    theirs = _c_copy(x, z) if peer == "STREAM copy" else _torch_norm(kind, (x, w, b, z))
+    arrays = (x, w, b, z)
+    peers = {"STREAM copy": lambda: _c_copy(x, z), "torch": lambda: _torch_norm(kind, arrays),
+             "numba": lambda: _numba_norm(kind, arrays)}  # fmt: skip
+    theirs = peers[peer]()
     return Prepared(lambda: launch(*args), theirs)
 
 
@@ -184,10 +192,21 @@ def _torch_norm(kind: str, arrays: Sequence[Array]) -> Run | None:
     return lambda: torch.nn.functional.rms_norm(x, size, w, eps)
 
 
+def _numba_norm(kind: str, arrays: Sequence[Array]) -> Run | None:
+    if library("numba") is None:
+        return None
+    from tilec.bench import numba_loops
+
+    x, w, b, z = arrays
+    args = {"softmax": (x, z), "layer norm": (x, w, b, z), "RMS norm": (x, w, z)}[kind]
+    loops = getattr(numba_loops, kind.replace(" ", "_").lower())
+    return lambda: loops(*args)
+
+
 def _norms() -> Iterator[Work]:
     n = 4096
     for kind in ("softmax", "layer norm", "RMS norm"):
-        for peer, target in (("torch", 1.0), ("STREAM copy", 0.9)):
+        for peer, target in (("torch", 1.0), ("numba", None), ("STREAM copy", 0.9)):
             yield Work(f"{kind} f32 {n}x{n}", peer, target, 8.0 * n * n, "GB/s",
                        lambda kind=kind, peer=peer: _norm(kind, n, peer))  # type: ignore[misc]  # fmt: skip
 
@@ -206,3 +225,11 @@ def _streams(quick: bool) -> Iterator[Work]:
         arrays = 2 if kind in ("copy", "scale") else 3
         yield Work(f"STREAM {kind} f64 {n}", "C OpenMP", 0.97, 8.0 * n * arrays, "GB/s",
                    lambda kind=kind: _stream(kind, n))  # type: ignore[misc]  # fmt: skip
+
+
+def _interpreted() -> Iterator[Work]:
+    """Ours beside the interpreter of Triton, which is how its kernels run without a GPU."""
+    for name, case in interpreted.CASES.items():
+        yield Work(name, INTERPRETER, 500.0, case.amount, case.unit,
+                   lambda name=name, case=case: Prepared(  # type: ignore[misc]
+                       case.make(None), None, apart=lambda: interpreted.seconds(name)))  # fmt: skip
