@@ -2,34 +2,22 @@
 
 Bounds against the exact value (tests/backends/test_cpu_math.py measures them):
 float32: exp, exp2, log, log2, sin, cos, tanh, erf 2 ulp; pow as libm.
-float64: exp 2 ulp; the others as libm, lane by lane.
+float64: the same, 2 ulp; sin and cos of angles from 2**20 on, and pow, as libm, lane by lane.
 Coefficients were fitted at Chebyshev nodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import log as _log
 from math import pi
 from typing import Any
 
-from llvmlite.ir import IntType
-
-from tilec.backends.cpu.lanes import F32, F64, I32, I64, Lanes, declare, register
+from tilec.backends.cpu import exponential, math64
+from tilec.backends.cpu.exponential import clamp, poly
+from tilec.backends.cpu.lanes import F32, F64, I64, Lanes, register
 from tilec.ir.types import DType, float64
 
-# (e**r - 1 - r) / r**2 for |r| <= ln(2) / 2.
-_EXP32 = (0.5, 0.16666577756404877, 0.041666556149721146, 0.008363173343241215, 0.0013926175888627768)
-_EXP64 = (
-    0.49999999999999994, 0.1666666666666684, 0.041666666666646375, 0.008333333333173347,
-    0.0013888888905450303, 0.0001984127031200081, 2.480154779054329e-05, 2.755678183772836e-06,
-    2.759413723745989e-07, 2.527306049512997e-08, 8.979375596076462e-10,
-)  # fmt: skip
-# (2**r - 1) / r for |r| <= 1/2.
-_EXP2 = (
-    0.6931471824645996, 0.24022650718688965, 0.05550410971045494, 0.009618056938052177,
-    0.0013333501992747188, 0.00015461444854736328, 1.5297322534024715e-05,
-)  # fmt: skip
 # erf(x) / x in x**2 for |x| <= 1, and erf(t + 2.5) for |t| <= 1.5.
 _ERF_SMALL = (
     1.1283791670954935, -0.3761263890280737, 0.11283791658529845, -0.026866169048939632,
@@ -47,79 +35,27 @@ _ERF_LARGE = (
 _ATANH = tuple(1.0 / n for n in range(1, 17, 2))
 _SIN = (1.0, -1 / 6, 1 / 120, -1 / 5040, 1 / 362880, -1 / 39916800, 1 / 6227020800)
 _COS = (1.0, -1 / 2, 1 / 24, -1 / 720, 1 / 40320, -1 / 3628800, 1 / 479001600)
-# ln 2 and pi/2 in two parts, the first with trailing zeros so that n * part is exact.
-_LN2_32, _LN2_64 = (0.693359375, -2.12194440e-4), (6.93147180369123816490e-01, 1.90821492927058770002e-10)
 _HALF_PI = (pi / 2, 6.123233995736766e-17)
 
 
-def _poly(e: Lanes, kind: Any, x: Any, coefficients: Sequence[float]) -> Any:
-    """Horner's rule, lowest coefficient first."""
-    value = e.const(kind, coefficients[-1])
-    for c in reversed(coefficients[:-1]):
-        value = e.fma(value, x, e.const(kind, c))
-    return value
-
-
-def _clamp(e: Lanes, kind: Any, x: Any, low: float, high: float) -> Any:
-    """x within [low, high]; NaN stays."""
-    x = e.b.select(e.b.fcmp_ordered("<", x, e.const(kind, low)), e.const(kind, low), x)
-    return e.b.select(e.b.fcmp_ordered(">", x, e.const(kind, high)), e.const(kind, high), x)
-
-
-def _scale(e: Lanes, kind: Any, value: Any, n: Any) -> Any:
-    """value * 2**n for an integral float n, in two steps so that subnormals round right."""
-    bits = e.lanes * (64 if kind == F64 else 32)
-    if e.target.scalef and bits in (128, 256, 512):
-        return _scalef(e, value, n, bits)
-    whole, bias, shift = (I64, 1023, 52) if kind == F64 else (I32, 127, 23)
-    # NaN makes n meaningless, but value is NaN then.
-    finite = e.b.select(e.b.fcmp_ordered("ord", n, n), n, e.const(kind, 0.0))
-    exponent = e.b.fptosi(finite, e.vec(whole))
-    half = e.b.ashr(exponent, e.const(whole, 1))
-    for part in (half, e.b.sub(exponent, half)):
-        bits = e.b.shl(e.b.add(part, e.const(whole, bias)), e.const(whole, shift))
-        value = e.b.fmul(value, e.b.bitcast(bits, e.vec(kind)))
-    return value
-
-
-def _scalef(e: Lanes, value: Any, n: Any, bits: int) -> Any:
-    """The same as one instruction."""
-    kind = "pd" if value.type.element == F64 else "ps"
-    all_lanes = IntType(max(e.lanes, 8))(-1)
-    rounding = [I32(4)] if bits == 512 else []  # 4: as the current mode says
-    name = f"llvm.x86.avx512.mask.scalef.{kind}.{bits}"
-    return e.call(name, value.type, value, n, value, all_lanes, *rounding)
-
-
 def exp(e: Lanes, t: DType, x: Any) -> Any:
-    """e to the x: x = n ln 2 + r, then a polynomial in r."""
-    kind = register(t)
-    high, low = _LN2_64 if kind == F64 else _LN2_32
-    x = _clamp(e, kind, x, *((-746.0, 710.0) if kind == F64 else (-104.0, 89.0)))
-    n = e.intrinsic("rint", e.b.fmul(x, e.const(kind, 1 / _log(2))))
-    r = e.fma(n, e.const(kind, -low), e.fma(n, e.const(kind, -high), x))
-    tail = _poly(e, kind, r, _EXP64 if kind == F64 else _EXP32)
-    value = e.b.fadd(e.fma(e.b.fmul(r, r), tail, r), e.const(kind, 1.0))
-    return _scale(e, kind, value, n)
+    """e to the x."""
+    return exponential.exp(e, register(t), x)
 
 
 def exp2(e: Lanes, t: DType, x: Any) -> Any:
     """2 to the x."""
-    if t == float64:
-        return e.intrinsic("exp2", x)
-    x = _clamp(e, F32, x, -151.0, 129.0)
-    n = e.intrinsic("rint", x)
-    r = e.b.fsub(x, n)
-    value = e.fma(r, _poly(e, F32, r, _EXP2), e.const(F32, 1.0))
-    return _scale(e, F32, value, n)
+    return exponential.exp2(e, register(t), x)
 
 
-def _in_double(fn: Callable[[Lanes, Any], Any], name: str) -> Callable[[Lanes, DType, Any], Any]:
-    """A float32 function computed in float64 and rounded; float64 goes to ``llvm.name``."""
+def _in_double(
+    fn: Callable[[Lanes, Any], Any], double: Callable[[Lanes, Any], Any]
+) -> Callable[[Lanes, DType, Any], Any]:
+    """A float32 function computed in float64 by ``fn`` and rounded; ``double``: that of float64."""
 
     def emit(e: Lanes, t: DType, x: Any) -> Any:
         if t == float64:
-            return e.intrinsic(name, x)
+            return double(e, x)
         return e.b.fptrunc(fn(e, e.b.fpext(x, e.vec(F64))), e.vec(F32))
 
     return emit
@@ -134,7 +70,7 @@ def _ln(e: Lanes, x: Any) -> tuple[Any, Any]:
     m = e.b.bitcast(e.b.sub(bits, e.b.shl(n, e.const(I64, 52))), e.vec(F64))
     one = e.const(F64, 1.0)
     s = e.b.fdiv(e.b.fsub(m, one), e.b.fadd(m, one))
-    series = _poly(e, F64, e.b.fmul(s, s), _ATANH)
+    series = poly(e, F64, e.b.fmul(s, s), _ATANH)
     log_m = e.b.fmul(e.b.fmul(s, e.const(F64, 2.0)), series)
     return e.b.sitofp(n, e.vec(F64)), log_m
 
@@ -158,8 +94,8 @@ def _log2_double(e: Lanes, x: Any) -> Any:
 
 def _tanh_double(e: Lanes, x: Any) -> Any:
     one, two = e.const(F64, 1.0), e.const(F64, 2.0)
-    near = _clamp(e, F64, x, -20.0, 20.0)
-    power = exp(e, float64, e.b.fmul(near, two))
+    near = clamp(e, F64, x, -20.0, 20.0)
+    power = exponential.exp(e, F64, e.b.fmul(near, two))
     value = e.b.fdiv(e.b.fsub(power, one), e.b.fadd(power, one))
     cube = e.b.fmul(e.b.fmul(x, x), e.b.fmul(x, e.const(F64, -1 / 3)))
     tiny = e.b.fcmp_ordered("<", e.intrinsic("fabs", x), e.const(F64, 1e-3))
@@ -172,9 +108,9 @@ def _erf_single(e: Lanes, x: Any) -> Any:
     """Below 1 as x + x * small, beyond as 0.9996 + small: rounding of the small part hardly counts."""
     size = e.intrinsic("fabs", x)
     near = (_ERF_SMALL[0] - 1.0, *_ERF_SMALL[1:])
-    small = e.fma(x, _poly(e, F32, e.b.fmul(x, x), near), x)
-    t = e.b.fsub(_clamp(e, F32, size, 0.0, 4.0), e.const(F32, 2.5))
-    large = e.intrinsic("copysign", _poly(e, F32, t, _ERF_LARGE), x)
+    small = e.fma(x, poly(e, F32, e.b.fmul(x, x), near), x)
+    t = e.b.fsub(clamp(e, F32, size, 0.0, 4.0), e.const(F32, 2.5))
+    large = e.intrinsic("copysign", poly(e, F32, t, _ERF_LARGE), x)
     value = e.b.select(e.b.fcmp_ordered("<", size, e.const(F32, 1.0)), small, large)
     beyond = e.b.fcmp_ordered(">", size, e.const(F32, 3.95))
     return e.b.select(beyond, e.intrinsic("copysign", e.const(F32, 1.0), x), value)
@@ -185,7 +121,7 @@ def _turn(e: Lanes, x: Any, quarter: int) -> Any:
     n = e.intrinsic("rint", e.b.fmul(x, e.const(F64, 2 / pi)))
     r = e.fma(n, e.const(F64, -_HALF_PI[1]), e.intrinsic("fma", n, e.const(F64, -_HALF_PI[0]), x))
     square = e.b.fmul(r, r)
-    sine, cosine = e.b.fmul(r, _poly(e, F64, square, _SIN)), _poly(e, F64, square, _COS)
+    sine, cosine = e.b.fmul(r, poly(e, F64, square, _SIN)), poly(e, F64, square, _COS)
     where = e.b.add(e.call(f"llvm.fptosi.sat.{_i64(e)}.{_f64(e)}", e.vec(I64), n), e.const(I64, quarter))
     odd = e.b.icmp_unsigned("!=", e.b.and_(where, e.const(I64, 1)), e.const(I64, 0))
     flip = e.b.icmp_unsigned("!=", e.b.and_(where, e.const(I64, 2)), e.const(I64, 0))
@@ -202,9 +138,16 @@ def _f64(e: Lanes) -> str:
 
 
 def _circular(name: str, quarter: int) -> Callable[[Lanes, DType, Any], Any]:
+    def double(e: Lanes, x: Any) -> Any:
+        near = math64.turn(e, x, quarter)
+        if quarter == 0:
+            near = e.b.select(e.b.fcmp_ordered("==", x, e.const(F64, 0.0)), x, near)
+        far = e.b.fcmp_ordered(">=", e.intrinsic("fabs", x), e.const(F64, math64.FAR_ANGLE))
+        return _rarely(e, far, near, lambda: e.intrinsic(name, x))
+
     def emit(e: Lanes, t: DType, x: Any) -> Any:
         if t == float64:
-            return e.intrinsic(name, x)
+            return double(e, x)
         near = e.b.fptrunc(_turn(e, e.b.fpext(x, e.vec(F64)), quarter), e.vec(F32))
         if quarter == 0:
             near = e.b.select(e.b.fcmp_ordered("==", x, e.const(F32, 0.0)), x, near)
@@ -227,19 +170,16 @@ def _rarely(e: Lanes, where: Any, usual: Any, other: Callable[[], Any]) -> Any:
     return out
 
 
-log = _in_double(_log_double, "log")
-log2 = _in_double(_log2_double, "log2")
-tanh = _in_double(_tanh_double, "tanh")
+log = _in_double(_log_double, lambda e, x: _log_edges(e, x, math64.log(e, x)))
+log2 = _in_double(_log2_double, lambda e, x: _log_edges(e, x, math64.log2(e, x)))
+tanh = _in_double(_tanh_double, math64.tanh)
 sin = _circular("sin", 0)
 cos = _circular("cos", 1)
 
 
 def erf(e: Lanes, t: DType, x: Any) -> Any:
     """The error function."""
-    if t == float64:
-        function = declare(e.b.module, "erf", F64, [F64])
-        return e.per_lane(lambda v: e.b.call(function, [v]), x)
-    return _erf_single(e, x)
+    return math64.erf(e, x) if t == float64 else _erf_single(e, x)
 
 
 def pow(e: Lanes, t: DType, a: Any, b: Any) -> Any:
