@@ -19,6 +19,7 @@ import numpy as np
 
 from tilec.bench import kernels
 from tilec.bench.measure import Run, in_turns
+from tilec.bench.peers import library
 
 SAMPLES = 3
 ROWS = 256  # of softmax and norms
@@ -31,7 +32,8 @@ def _arrays(*shapes: tuple[int, ...], dtype: str = "float16") -> list[np.ndarray
 
 def _gemm(triton: Any | None, m: int, n: int, k: int) -> Run:
     a, b, c = _arrays((m, k), (k, n), (m, n))
-    grid, tile = (-(-m // 128), -(-n // 256)), {"BM": 128, "BN": 256, "BK": 64}
+    grid = -(-m // 128), -(-n // 256)
+    tile: dict[str, Any] = {"BM": 128, "BN": 256, "BK": 64}
     if triton is None:
         launch = kernels.gemm[grid]
         return lambda: launch(a, b, c, **tile)
@@ -41,7 +43,8 @@ def _gemm(triton: Any | None, m: int, n: int, k: int) -> Run:
 
 def _attention(triton: Any | None, heads: int, s: int, d: int, causal: bool) -> Run:
     arrays = _arrays(*[(heads, s, d)] * 4)
-    grid, rest = (-(-s // 128), heads), {"causal": causal, "D": d, "BM": 128, "BN": 128}
+    grid = -(-s // 128), heads
+    rest: dict[str, Any] = {"causal": causal, "D": d, "BM": 128, "BN": 128}
     if triton is None:
         launch = kernels.attention[grid]
         return lambda: launch(*arrays, **rest)
@@ -60,8 +63,8 @@ def _rows(triton: Any | None, kind: str, n: int) -> Run:
 
 
 def _tensor(array: np.ndarray[Any, Any]) -> Any:
-    import torch
-
+    torch = library("torch")
+    assert torch is not None, "see `installed`"
     return torch.from_numpy(array)
 
 
