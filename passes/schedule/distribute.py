@@ -18,7 +18,7 @@ from tilec.ir.errors import InfeasibleError
 from tilec.ir.ops import attr, make, opdef, written_tensors
 from tilec.ir.types import TileType
 from tilec.passes.async_rules import ACCUMULATOR, consumer_warps, source_of
-from tilec.passes.make_async import consumer
+from tilec.passes.make_async import LOAD, consumer
 from tilec.passes.rewrite import where
 from tilec.passes.schedule.apart import why_not_apart
 from tilec.passes.schedule.reach import Reach
@@ -34,9 +34,14 @@ def load_block(kernel: Kernel, rings: Env) -> Block:
 
 
 def _keep_puts(op: Op, env: Env) -> list[Op]:
-    if has_effect(op) and op.name != "aref.put":
+    if has_effect(op) and not (op.name == "aref.put" and producer(op) == LOAD):
         return []
     return [clone_op(op, env, _keep_puts)]
+
+
+def producer(put: Op) -> str:
+    """The group that fills a ring."""
+    return attr(put, "group") or LOAD
 
 
 def why_not_closed(kernel: Kernel, load: Block, rings: Env) -> str | None:
@@ -60,7 +65,7 @@ def consumers(kernel: Kernel) -> tuple[str, ...]:
 
 
 def compute_block(kernel: Kernel, rings: Env, group: str) -> Block:
-    """All that a compute group's effects need, but the puts; products are asynchronous, and waited for."""
+    """All that a compute group's effects need, and its puts; products are asynchronous, and waited for."""
     return sweep(clone_block(kernel.body, dict(rings), _Compute(kernel, group)))
 
 
@@ -74,23 +79,32 @@ def effects(kernel: Kernel) -> dict[Op, str] | str:
     for op in walk(kernel.body):
         if opdef(op.name).effect != "write":
             continue
-        parts = {attr(o, "part") for o in reach.behind(op.args) if o.name == "dot"}
+        behind = reach.behind(op.args)
+        parts = {attr(o, "part") for o in behind if o.name == "dot"}
         if len(parts) > 1 and len(names) > 1:
             return f"{where(op)}: this {op.name} needs all parts of the rows"
         part = next(iter(parts), None)
-        found[op] = names[0] if part is None else consumer(part)
+        readers = {attr(o, "group") for o in behind if o.name == "aref.get"}
+        found[op] = next(iter(readers)) if len(readers) == 1 else names[0]
+        if part is not None:
+            found[op] = consumer(part)
     reason = why_not_apart(kernel, found) if len(names) > 1 else None
     return found if reason is None else reason
 
 
 def asynchronous_dots(block: Block) -> list[Op]:
     """Products whose second operand lies in a ring."""
+    return [dot for dot, _ in _fed(block)]
+
+
+def _fed(block: Block) -> list[tuple[Op, Op]]:
+    """Products whose second operand lies in a ring, each with the get of that operand."""
     defs = definitions(block)
     found = []
     for dot in (op for op in walk(block) if op.name == "dot"):
         source = source_of(dot.args[1], defs)
         if source is not None and source.name == "aref.get":
-            found.append(dot)
+            found.append((dot, source))
     return found
 
 
@@ -128,11 +142,11 @@ class _Compute:
     def __init__(self, kernel: Kernel, group: str) -> None:
         owners = effects(kernel)
         self.owners = {} if isinstance(owners, str) else owners
-        self.products = set(asynchronous_dots(kernel.body))
+        self.products = {dot: attr(get, "group") for dot, get in _fed(kernel.body)}
         self.group = group
 
     def __call__(self, op: Op, env: Env) -> list[Op]:
-        if op.name in ("aref.new", "aref.put") or self._owner(op) != self.group:
+        if op.name == "aref.new" or self._owner(op) != self.group:
             return []
         new = clone_op(op, env, self)
         if op not in self.products:
@@ -145,4 +159,8 @@ class _Compute:
         """The group of an op that is one group's alone; all others go wherever they are needed."""
         if op.attrs.get("part") is not None:
             return consumer(op.attrs["part"])
+        if op.name == "aref.put":
+            return producer(op)
+        if op in self.products:
+            return self.products[op] or self.group
         return self.owners.get(op) or op.attrs.get("group", self.group)

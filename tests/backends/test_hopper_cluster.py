@@ -18,7 +18,7 @@ from tilec.ir.interp import interpret
 from tilec.passes import Options, lower
 from tilec.runtime.emulator import launch
 
-FEW = MODES[1:3]
+FEW = MODES[2:3]
 
 
 def arguments(m: int = 200, n: int = 248) -> list[Any]:

@@ -43,7 +43,7 @@ def summed(X: tl.Tensor, Y: tl.Tensor, OFFSETS: tl.Tensor, OUT: tl.Tensor):
     tl.store(OUT, (group, 0, 0), acc.to(OUT.dtype).reshape(1, 64, 64))
 
 
-FEW = MODES[1:3]
+FEW = MODES[2:3]
 OFFSETS = np.array([0, 70, 70, 134, 150], np.int32)
 
 
@@ -55,7 +55,7 @@ def arguments() -> list[Any]:
 @pytest.mark.parametrize("rows", [64, 128])
 def test_a_group_has_descriptors_of_its_own(rows: int) -> None:
     """Rows beyond the end of a group, also of one without rows, are neither read nor written."""
-    artifact = agree(grouped, (4, 2), arguments(), BM=rows)
+    artifact = agree(grouped, (4, 2), arguments(), BM=rows, modes=MODES if rows == 64 else FEW)
     maps = re.findall(r"tensormap.replace.tile.global_dim\S+ \[\S+\], (\d),", artifact.text)
     assert artifact.workspace == 2 * 128 and maps == ["1", "1"]
     assert (

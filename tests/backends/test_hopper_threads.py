@@ -15,7 +15,7 @@ from tilec.ir.interp import POLICIES, interpret
 from tilec.passes import Options, lower
 from tilec.runtime.emulator import launch
 
-FEW = MODES[1:3]
+FEW = MODES[2:3]
 
 
 @tilec.kernel
