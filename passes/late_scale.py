@@ -2,8 +2,8 @@
 
 Softmax scales its scores, takes their largest, subtracts it. A positive factor commutes with
 choices and with the largest of a row, and the product that is left goes into the subtraction:
-one `fma` a score instead of a product and a difference. For GPUs; [the language](language.md)
-says which rounding is left out.
+one `fma` a score instead of a product and a difference. For targets with wgmma;
+docs/language.md says which rounding is left out.
 """
 
 from __future__ import annotations

@@ -32,8 +32,11 @@ class _Sum:
 
 
 def late_sums(kernel: Kernel) -> Kernel:
-    """The kernel with carried row sums of products' tiles in four parts: the sum in another order,
-    and fading and adding rounded once. Only sums that start at zero and that nothing else in the loop reads."""
+    """The kernel with carried row sums of products' tiles in four parts.
+
+    The sum is in another order; fading and adding round once. Only sums that start at zero, and
+    that nothing else in the loop reads.
+    """
     return kernel.with_(body=_Late(kernel).block(kernel.body))
 
 
@@ -100,7 +103,10 @@ def _in_parts(loop: Op, found: _Sum) -> tuple[Op, Op, Op]:
     """What the parts begin as, the loop with the sum in parts, and the op that adds them up."""
     (body,), (rows,) = loop.blocks, found.add.result.type.shape  # type: ignore[union-attr]
     kind = TileType(float32, (rows, QUAD))
-    param, result = Value(kind, body.params[1 + found.index].hint), Value(kind, loop.results[found.index].hint)
+    param, result = (
+        Value(kind, body.params[1 + found.index].hint),
+        Value(kind, loop.results[found.index].hint),
+    )
     before, end = Emit(loop), Emit(loop)
     zero = before("const", dtype=float32, shape=kind.shape, value=0.0)
     ops: list[Op] = []

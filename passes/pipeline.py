@@ -13,8 +13,11 @@ from tilec.passes.bounds import join_bounds
 from tilec.passes.canonicalize import canonicalize
 from tilec.passes.cluster import IF_IT_PAYS, SIZES, clustered
 from tilec.passes.copy_rules import TMA_ALONE, cp_async
+from tilec.passes.late_scale import late_scale
+from tilec.passes.late_sums import late_sums
 from tilec.passes.layouts import assign_layouts
 from tilec.passes.make_async import make_async
+from tilec.passes.open_masks import open_masks
 from tilec.passes.run_ahead import run_ahead
 from tilec.passes.schedule.apply import WARPGROUP, facts, refused, specialize, unspecialized
 from tilec.passes.schedule.distribute import compute_warps
@@ -69,6 +72,8 @@ def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) 
     row = TARGETS.get(target)
     machine = row.machine if row is not None else None
     tile = _verified(canonicalize(join_bounds(canonicalize(_verified(kernel)))))
+    if row is not None and row.products == "wgmma":
+        tile = _verified(canonicalize(late_sums(late_scale(tile))))
     log = [f"canonicalize: {_ops(kernel)} ops -> {_ops(tile)}"]
     if row is not None and row.products == "mma.sync":
         return _ahead(tile, row, options, tuple(log))
@@ -179,7 +184,7 @@ def _fitted(choice: Choice, machine: Machine, options: Options) -> tuple[KernelP
 def _planned(choice: Choice, machine: Machine, options: Options, scratch: int) -> tuple[KernelPlan, Kernel]:
     aref, warps, parts = choice
     plan = plan_kernel(aref, machine, warps=warps, parts=parts, stages=options.stages, scratch=scratch)
-    return plan, _verified(canonicalize(specialize(plan)))
+    return plan, _verified(canonicalize(open_masks(canonicalize(specialize(plan)))))
 
 
 def _one_group(

@@ -84,6 +84,7 @@ class Hopper:
         """Compute before a group's code what its loops would compute again and again."""
         if self.plan.total:
             e.smem()
+            hopper_ring.smem_units(e)
         for op in walk(block):
             if op.name == "dot":
                 prepare(e, op)

@@ -100,7 +100,7 @@ class Products:
             dims = bound.dims if index == 0 else (bound.dims[1], bound.dims[0])
             mn, k = dims
             assert mn is not None and k is not None
-            return shared_operand(e, bound.units, operand(bound.tile, mn, k), groups)
+            return shared_operand(e, bound.units, operand(bound.tile, mn, k), groups, bound.first)
         assert isinstance(bound, Fragment)
         return packed(e, bound)
 

@@ -57,12 +57,14 @@ class Ring:
 
 @dataclass(frozen=True)
 class SmemView(SharedView):
-    """A tile whose address is in a register, in units of 16 bytes as descriptors have it."""
+    """A tile ``first`` units behind an address in a register; units are of 16 bytes, as in descriptors."""
 
     units: Reg
+    first: int
 
     def base(self, e: Emitter) -> Reg:
-        at = e.make("b32", "shl.b32", self.units, UNIT_BITS)
+        at = e.make("b32", "add.s32", self.units, self.first)
+        at = e.make("b32", "shl.b32", at, UNIT_BITS)
         if "cluster" not in e.kernel.attrs:
             return at
         # In a cluster the upper bits of an address say whose shared memory it is.
@@ -171,10 +173,13 @@ def slot(e: Emitter, ring: Ring, index: int, stage: Reg) -> Reg:
 
 
 def _slot_units(e: Emitter, ring: Ring, index: int, stage: Reg) -> Reg:
-    """The same address in units of 16 bytes: a product's descriptors then need no shift in each turn."""
-    first = in_units(e, e.smem())
-    start = e.make("b32", "add.s32", first, ring.buffers.tiles[index] >> UNIT_BITS)
-    return e.make("b32", "mad.lo.s32", stage, ring.buffers.strides[index] >> UNIT_BITS, start)
+    """The same address in units of 16 bytes, but for the ring's place: descriptors add that."""
+    return e.make("b32", "mad.lo.s32", stage, ring.buffers.strides[index] >> UNIT_BITS, smem_units(e))
+
+
+def smem_units(e: Emitter) -> Reg:
+    """The address of the kernel's shared memory in units of 16 bytes."""
+    return e.cached("smem units", lambda: in_units(e, e.smem()))  # type: ignore[no-any-return]
 
 
 def in_units(e: Emitter, address: Reg) -> Reg:
@@ -194,7 +199,9 @@ def get(e: Emitter, op: Op, ring: Ring) -> None:
     for index, (result, tile) in enumerate(zip(op.results, ring.plan.tiles, strict=True)):
         assert isinstance(result.type, TileType)
         shape = result.type.shape
-        e.bind(result, SmemView(tile, identity(shape), shape, _slot_units(e, ring, index, side.stage)))
+        first = ring.buffers.tiles[index] >> UNIT_BITS
+        units = _slot_units(e, ring, index, side.stage)
+        e.bind(result, SmemView(tile, identity(shape), shape, units, first))
     advance(e, ring.plan.depth, side.stage, side.phase)
     if side.held is not None:
         e.emit("add.s32", side.held, side.held, 1)

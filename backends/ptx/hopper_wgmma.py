@@ -52,14 +52,15 @@ class Shape:
 
 @dataclass(frozen=True)
 class Shared:
-    """An operand in shared memory: start address >> 4 (b32), and how to find its blocks."""
+    """An operand in shared memory: (start address >> 4) - ``first`` (b32), and how to find its blocks."""
 
     start: Reg
     operand: Operand
+    first: int = 0
 
     def descriptor(self, e: Emitter, mn: int, k: int) -> Reg:
         """The matrix descriptor of the block at (mn, k)."""
-        word, offset = self.operand.constant, self.operand.offset(mn, k) >> 4
+        word, offset = self.operand.constant, self.first + (self.operand.offset(mn, k) >> 4)
         low = e.make("b32", "add.s32", self.start, (word & 0xFFFFFFFF) + offset)
         high = e.cached(("high", word >> 32), lambda: e.make("b32", "mov.b32", word >> 32))
         return e.make("b64", "mov.b64", (low, high))
@@ -77,13 +78,13 @@ class Packed:
         return self.regs[first : first + 4]
 
 
-def shared_operand(e: Emitter, start: Reg, operand: Operand, row_groups: int) -> Shared:
-    """An operand that starts at ``start`` (address >> 4); ``row_groups`` warpgroups start at different
-    rows of it."""
+def shared_operand(e: Emitter, start: Reg, operand: Operand, row_groups: int, first: int = 0) -> Shared:
+    """An operand that starts at ``start`` + ``first`` (address >> 4); ``row_groups`` warpgroups start at
+    different rows of it."""
     if row_groups > 1:
         pitch = operand.offset(M_BLOCK, 0) >> 4
         start = e.make("b32", "mad.lo.s32", warpgroup(e, row_groups), pitch, start)
-    return Shared(start, operand)
+    return Shared(start, operand, first)
 
 
 def warpgroup(e: Emitter, distinct: int) -> Reg:

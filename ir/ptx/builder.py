@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from tilec.ir.errors import InternalError
 from tilec.ir.loc import UNKNOWN, Loc
+from tilec.ir.ptx.in_place import in_place
 from tilec.ir.ptx.isa import TARGET_VERSION, check
 from tilec.ir.ptx.module import (
     TYPE_BYTES,
@@ -181,7 +182,10 @@ class Builder:
                 _require_placed(s, placed)
         declared = tuple(RegDecl(cls, _PREFIX[cls], n) for cls, n in sorted(self._counts.items()))
         entry = Entry(
-            self.name, tuple(self._params), tuple(self._directives.items()), (*declared, *self._body)
+            self.name,
+            tuple(self._params),
+            tuple(self._directives.items()),
+            (*declared, *in_place(self._body)),
         )
         # Names without folders: the text must not depend on where a checkout lies.
         files = tuple(FileDirective(i, PurePath(name).name) for name, i in self._files.items())

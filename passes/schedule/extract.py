@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePath
 
-from tilec.ir.core import Kernel, Op, Value, walk
+from tilec.ir.core import Kernel, Op, Value, definitions, walk
 from tilec.ir.ops import opdef
 from tilec.ir.types import ArefType
+from tilec.passes.open_masks import rare_ops
 from tilec.passes.schedule import model
 from tilec.passes.schedule.body import Body, reads
 from tilec.passes.schedule.costs import Cost, cost, product_cycles
@@ -80,7 +81,9 @@ class _Extractor:
     @cached_property
     def body(self) -> Body:
         copies = {load: p for p in _puts(self.loop) for load in self._loads_of(p)}
-        costs = {op: self._cost(op, op in copies) for op in self.loop.blocks[-1].ops if _may_cost(op)}
+        rare = rare_ops(self.loop, definitions(self.kernel.body)) if self.machine.product.asynchronous else ()
+        ops = [op for op in self.loop.blocks[-1].ops if _may_cost(op) and op not in rare]
+        costs = {op: self._cost(op, op in copies) for op in ops}
         return Body(self.loop, {op: c for op, c in costs.items() if c.reserve}, copies, self.wishes.parts > 1)
 
     @cached_property
@@ -99,7 +102,8 @@ class _Extractor:
         for lead in leads:
             self.names[lead] = self._name(lead)
         ops = tuple(self._op(lead) for lead in leads)
-        edges = [*self._value_edges(), *self._kept_edges(), *self._effect_edges(), *self._copy_edges()]
+        edges = [*self._value_edges(), *self._kept_edges(), *self._place_edges(),
+                 *self._effect_edges(), *self._copy_edges()]  # fmt: skip
         limit = limits(self.machine, smem=self.wishes.smem_reserved)
         limit = replace(limit, reg_limit=min(limit.reg_limit, group_registers(self.kernel)[1]))
         problem = Problem(
@@ -164,6 +168,32 @@ class _Extractor:
                         root, self._by_name[e.dst], self.latency(root), e.delta, rd=e.rd, same=True,
                         blocking=root.name == "dot",
                     )  # fmt: skip
+
+    def _place_edges(self) -> Iterator[Edge]:
+        """What a running product writes, and what it reads from registers, lies in one place: the next
+        instance comes after the readers of this one. A second place would cost a move a register."""
+        if not self.machine.product.asynchronous:
+            return
+        for lead in self.body.members:
+            for source, value in self._near(lead):
+                written = source.name == "dot" and source not in self.live.accumulators
+                operand = lead.name == "dot" and value is lead.args[0] and source.name != "aref.put"
+                if written or operand:
+                    rd = self.latency(lead) if lead.name == "dot" else self._reading(lead, value)
+                    yield self._edge(lead, source, rd, 1, mem="ord", same=True)
+
+    def _near(self, lead: Op) -> Iterator[tuple[Op, Value]]:
+        """What a node reads of the same iteration: (node, the value as it is read)."""
+        for value in (v for m in self.body.members[lead] for v in reads(m)):
+            for source, distance in self.body.sources(value):
+                if source is not lead and not distance:
+                    yield source, value
+
+    def _reading(self, lead: Op, value: Value) -> int:
+        """Cycles from a node's issue until its last op that reads a value is done."""
+        ops = self.body.members[lead]
+        last = max(n for n, op in enumerate(ops) if value in reads(op))
+        return sum(self.body.costs[op].cyc for op in ops[: last + 1])
 
     @cached_property
     def _by_name(self) -> dict[str, Op]:

@@ -36,9 +36,10 @@ def measure(problem: Problem, plan: Schedule, goal: str) -> int:
     """A goal's value for a plan; all but "slack" are to be small.
 
     "groups" that are used. "crossing": values that cross groups, bulk loads aside. "span":
-    how long carried values are under way, sum over carried edges of t_src - t_dst where
-    positive. "stages": the last stage. "bytes" of all rings in shared memory. "busy": cycles
-    of the busiest group, producer aside. "waits" in groups that run SIMT code.
+    how long carried values are under way, and the places of products taken: sum over edges
+    to later iterations of t_src - t_dst where positive. "stages": the last stage. "bytes" of
+    all rings in shared memory. "busy": cycles of the busiest group, producer aside. "waits" in
+    groups that run SIMT code.
     """
     return MEASURES[goal](problem, plan)
 

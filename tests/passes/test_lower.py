@@ -80,12 +80,15 @@ def test_gemm_forms_agree(name: str, build: Any, grid: Any, extra: Any, depth: i
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 @pytest.mark.parametrize(("causal", "loops"), [(False, 1), (True, 1), (True, 2)])
 def test_attention_forms_agree(causal: bool, loops: int, depth: int) -> None:
-    forms = all_forms(attention(causal, loops), Options(stages=depth))
+    """But the traced one, whose scales and sums are rounded elsewhere: that is near."""
+    traced, *forms = all_forms(attention(causal, loops), Options(stages=depth))
     for blocks in sorted({1, depth - 1, depth, depth + 1} - {0}):
         rows = 128 if causal else 64
         keys = rows if causal else 16 * blocks
         q, k, v = halves(blocks, (rows, 16), (keys, 16), (keys, 16))
-        got = agree(forms, (rows // 64,), [q, k, v, np.zeros_like(q)], FEW)
+        args = [q, k, v, np.zeros_like(q)]
+        got = agree(forms, (rows // 64,), args, FEW)
+        np.testing.assert_allclose(got, agree([traced], (rows // 64,), args, FEW), atol=2e-3)
         np.testing.assert_allclose(got, numpy_attention(q, k, v, causal), atol=0.02)
 
 
@@ -99,7 +102,7 @@ def test_gemm_under_fifty_interleavings(build: Any) -> None:
 
 @pytest.mark.parametrize(("causal", "loops"), [(False, 1), (True, 2)])
 def test_attention_under_fifty_interleavings(causal: bool, loops: int) -> None:
-    forms = all_forms(attention(causal, loops), Options(stages=2))
+    _, *forms = all_forms(attention(causal, loops), Options(stages=2))
     q, k, v = halves(7, (64, 16), (64, 16), (64, 16))
     agree(forms, (1,), [q, k, v, np.zeros_like(q)], MANY)
 

@@ -45,8 +45,8 @@ def interval(stages: Any) -> int:
 
 @pytest.mark.parametrize(
     ("d", "causal", "bn", "loss"),
-    [(64, False, 128, 0.05), (64, True, 128, 0.07), (128, False, 128, 0), (128, True, 128, 0),
-     (256, False, 64, 0.05), (256, True, 64, 0.06)],
+    [(64, False, 128, 0.06), (64, True, 128, 0.06), (128, False, 128, 0.03), (128, True, 128, 0.03),
+     (256, False, 64, 0.03), (256, True, 64, 0.03)],
 )  # fmt: skip
 def test_attention_is_as_fast_as_its_plan(d: int, causal: bool, bn: int, loss: float) -> None:
     ii, run = attention(d, causal, bn)
@@ -70,7 +70,7 @@ def test_groups_are_busy_at_different_things() -> None:
     """While one group is at its softmax the other has the tensor cores: turns alternate."""
     _, run = attention(128, False)
     turns = [e.group for e in run.events if e.op.name == "turn.exit"]
-    assert turns[:4] == ["compute_a", "compute_b"] * 2 and len(turns) >= 2 * TILES
+    assert turns[:6] == ["compute_a", "compute_b", "compute_a"] * 2 and len(turns) >= 2 * TILES
     busy = sum(e.op.name == "dot" for e in run.events)
     assert busy == 2 * 2 * TILES
 
