@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tilec.ir.core import Kernel, Op, frozen, walk
-from tilec.ir.errors import TilecTypeError, TilecValueError
+from tilec.ir.errors import InfeasibleError, ResourceError, TilecTypeError, TilecValueError
 from tilec.ir.forms import verify
 from tilec.passes.allocate import scratch_sizes
 from tilec.passes.bounds import join_bounds
@@ -18,12 +18,14 @@ from tilec.passes.late_sums import late_sums
 from tilec.passes.layouts import assign_layouts
 from tilec.passes.make_async import make_async
 from tilec.passes.open_masks import open_masks
+from tilec.passes.reread import reread
 from tilec.passes.run_ahead import run_ahead
-from tilec.passes.schedule.apply import WARPGROUP, facts, refused, specialize, unspecialized
+from tilec.passes.schedule.apply import IN_ORDER, WARPGROUP, facts, refused, specialize, unspecialized
 from tilec.passes.schedule.distribute import compute_warps
 from tilec.passes.schedule.joint import KernelPlan, plan_kernel
 from tilec.passes.schedule.machines import Machine
 from tilec.passes.schedule.model import Answer, Bound, Problem
+from tilec.passes.schedule.modulo_step import SEVERAL_STAGES
 from tilec.passes.subtile import split_rows
 from tilec.passes.targets import TARGETS, Target
 from tilec.passes.warp_products import extra_smem, needs_warps, product_warps, share_products
@@ -71,9 +73,7 @@ def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) 
     check_options(options)
     row = TARGETS.get(target)
     machine = row.machine if row is not None else None
-    tile = _verified(canonicalize(join_bounds(canonicalize(_verified(kernel)))))
-    if row is not None and row.products == "wgmma":
-        tile = _verified(canonicalize(late_sums(late_scale(tile))))
+    tile = simplified(kernel, target)
     log = [f"canonicalize: {_ops(kernel)} ops -> {_ops(tile)}"]
     if row is not None and row.products == "mma.sync":
         return _ahead(tile, row, options, tuple(log))
@@ -96,6 +96,15 @@ def _asynchronous(tile: Kernel) -> Kernel:
     if not _rings(aref) or refused(aref) is None:
         return aref
     return _verified(canonicalize(make_async(tile, TMA_ALONE)))
+
+
+def simplified(kernel: Kernel, target: str) -> Kernel:
+    """The TILE form that a target's passes begin with: all later forms have its bits."""
+    tile = _verified(canonicalize(join_bounds(canonicalize(_verified(kernel)))))
+    row = TARGETS.get(target)
+    if row is None or row.products != "wgmma":
+        return tile
+    return _verified(canonicalize(late_sums(late_scale(tile))))
 
 
 def _ahead(tile: Kernel, target: Target, options: Options, log: tuple[str, ...]) -> Stages:
@@ -148,7 +157,7 @@ def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log:
         return _one_group(tile, aref, options, (*log, f"one group: {refusal}"), (str(refusal),))
     choices = [(aref, warps, 1), *_split(tile, warps)]
     plan, scheduled = min(
-        (_fitted(choice, machine, options) for choice in choices), key=lambda p: p[0].interval
+        (_followed(choice, machine, options) for choice in choices), key=lambda p: p[0].interval
     )
     problems = tuple(loop.problem for loop in plan.loops)
     solved = tuple(zip(problems, plan.answers, strict=True))
@@ -172,6 +181,25 @@ def _split(tile: Kernel, warps: int) -> list[Choice]:
     if refused(aref) is not None or set(_rings(aref)) == set():
         return []
     return [(_verified(aref), WARPGROUP, 2)]
+
+
+def _followed(choice: Choice, machine: Machine, options: Options) -> tuple[KernelPlan, Kernel]:
+    """A plan and its program. If products share a slot that the plan does not let them share, tiles are
+    loaded once for each, where the memory for that is there and the plan can be followed then."""
+    plan, scheduled = _fitted(choice, machine, options)
+    if not any(SEVERAL_STAGES in note for note in scheduled.attrs["notes"]):
+        return plan, scheduled
+    apart = reread(choice[0])
+    try:
+        other = _fitted((_verified(apart), *choice[1:]), machine, options) if apart is not None else None
+    except (ResourceError, InfeasibleError):
+        other = None
+    better = other is not None and other[0].interval <= plan.interval
+    return other if other is not None and better and not _in_order(other[1]) else (plan, scheduled)
+
+
+def _in_order(scheduled: Kernel) -> bool:
+    return any(IN_ORDER in note for note in scheduled.attrs["notes"])
 
 
 def _fitted(choice: Choice, machine: Machine, options: Options) -> tuple[KernelPlan, Kernel]:

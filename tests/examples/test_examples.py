@@ -77,6 +77,7 @@ def prepared(request: pytest.FixtureRequest, examples: Any) -> Prepared:
 def test_the_case_can_fail_and_tile_is_right(prepared: Prepared, examples: Any) -> None:
     assert not examples.is_vacuous(prepared.case)
     assert_right(prepared.case, prepared.expected)
+    assert_right(prepared.case, prepared.run(prepared.tile))
 
 
 def test_aref_in_program_order_equals_tile(prepared: Prepared) -> None:
