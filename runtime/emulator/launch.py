@@ -139,7 +139,8 @@ def _program(
     found = same.module.entry(entry)
     if found is None:
         raise TilecValueError("V420", f"the PTX has no entry {entry!r}")
-    return decode(same.module, found, dict(addresses), exact)
+    with np.errstate(all="ignore"):  # an immediate may be out of its type's range
+        return decode(same.module, found, dict(addresses), exact)
 
 
 def _in_turn_or_together(run: Callable[[bool], Machine], memory: GlobalMemory) -> Machine:
