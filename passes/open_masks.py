@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tilec.ir.core import Block, Kernel, Op, Value, clone_op, definitions, uses, walk
 from tilec.ir.ops import make, opdef
@@ -174,7 +175,7 @@ class _Least:
         made = (r for op in walk(body) for r in op.results)
         self.inside = {*body.params, *made}
 
-    def emit(self, name: str, *args: Value, **attrs: object) -> Value:
+    def emit(self, name: str, *args: Value, **attrs: Any) -> Value:
         self.ops.append(make(name, args, loc=self.loc, **attrs))
         return self.ops[-1].result
 

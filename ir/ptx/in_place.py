@@ -43,7 +43,7 @@ def in_place(body: Sequence[Statement]) -> list[Statement]:
             move = code.move(at)
             if move is not None:
                 code.join(start, end, at, *move)
-    return [s for s in code.body if s is not None]  # type: ignore[misc]
+    return [s for s in code.body if s is not None]
 
 
 @dataclass
