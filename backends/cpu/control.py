@@ -9,6 +9,7 @@ from typing import Any
 from tilec.backends.cpu import dot, loops
 from tilec.backends.cpu.cells import to_index
 from tilec.backends.cpu.lanes import I32, I64, Lanes, register
+from tilec.backends.cpu.reduce import on_the_way
 from tilec.backends.cpu.rules import RULES, emits
 from tilec.backends.cpu.shapes import tile_type
 from tilec.backends.cpu.tiles import POINTWISE, Code
@@ -36,7 +37,8 @@ def _one(code: Code, op: Op) -> None:
     if op.name not in RULES:
         raise UnsupportedError("U201", f"{op.name} is not supported on the CPU", help="use another backend")
     inner = {v for block in op.blocks for v in free_values(block)}
-    fused = op.args[0] if op.name == "reduce" and not op.attrs["kind"].startswith("arg") else None
+    folds = op.name == "reduce" and not op.attrs["kind"].startswith("arg")
+    fused = on_the_way(code, op.args[0]) if folds else None
     code.settle_pending([*op.args, *inner], fused)
     RULES[op.name](code, op)
     code.release(*op.args, *inner)

@@ -11,7 +11,7 @@ from tilec.backends.cpu.floats import narrow, widen
 from tilec.backends.cpu.lanes import I32, Lanes, element_constant, is_small, register
 from tilec.backends.cpu.rules import emits
 from tilec.backends.cpu.shapes import tile_type
-from tilec.backends.cpu.tiles import Code
+from tilec.backends.cpu.tiles import POINTWISE, Code, Lazy
 from tilec.backends.cpu.views import At, Coord
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Op, Value
@@ -32,10 +32,28 @@ def _reduce(code: Code, op: Op) -> None:
     if kind.startswith("arg"):
         buffer = code.buffer(source)
         _store_result(code, op, lambda at, lanes: _position(code, op, buffer, at, lanes))
-    elif source in code.pending:
-        code.settle_with(source, lambda buffer: _store_result(code, op, _folding(code, op, buffer)))
-    else:
+        return
+    kept = on_the_way(code, source)
+    if kept is None:
         _store_result(code, op, _folding(code, op))
+    else:
+        code.settle_with(kept, lambda buffer: _store_result(code, op, _folding(code, op, (kept, buffer))))
+
+
+def on_the_way(code: Code, value: Value) -> Value | None:
+    """The pending value that loops over ``value`` compute as they go: itself, or the only one behind it."""
+    if value in code.pending:
+        return value
+    found = [s for s in code.sources(value) if s in code.pending]
+    return found[0] if len(found) == 1 and _in_step(code, value, found[0]) else None
+
+
+def _in_step(code: Code, value: Value, source: Value) -> bool:
+    """Whether element i of a value needs element i of a source only."""
+    what = code.env.get(value)
+    if value is source or not isinstance(what, Lazy) or source not in code.sources(value):
+        return True
+    return POINTWISE[what.op.name].identity and all(_in_step(code, a, source) for a in what.op.args)
 
 
 def _store_result(code: Code, op: Op, element: Element) -> None:
@@ -59,10 +77,10 @@ def _store_result(code: Code, op: Op, element: Element) -> None:
     code.bind(op.result, buffer)
 
 
-def _folding(code: Code, op: Op, keep: Buffer | None = None) -> Element:
+def _folding(code: Code, op: Op, keep: tuple[Value, Buffer] | None = None) -> Element:
     """Reduce at a place of the result, in the accumulation dtype, then round.
 
-    ``keep`` gets the reduced tile itself, which is computed on the way.
+    ``keep``: a value that is computed on the way, and the buffer that gets it.
     """
     source, dtype = op.args[0], tile_type(op.result).dtype
     wide = float32 if is_small(dtype) else dtype
@@ -71,7 +89,9 @@ def _folding(code: Code, op: Op, keep: Buffer | None = None) -> Element:
     def element(place: At, n: int) -> Any:
         e, found = Lanes(code.b, n, code.target), code.element(source, place, n)
         if keep is not None:
-            code.write(keep, tile_type(source), place, e, found)
+            kept, buffer = keep
+            same = found if kept is source else code.element(kept, place, n)
+            code.write(buffer, tile_type(kept), place, e, same)
         return widen(e, found, dtype)
 
     def fold(at: At, lanes: int) -> Any:

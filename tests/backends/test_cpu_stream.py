@@ -137,3 +137,21 @@ def test_extrema_keep_nan_wherever_it_is(kind: str, name: str, bytes_: int) -> N
     clean = np.where(np.isnan(x), 0, x)
     compiled([y, clean], build, target).launch((1,), [y, clean], 1)
     np.testing.assert_array_equal(y, getattr(np, kind)(clean, axis=1))
+
+
+def test_a_value_behind_a_sum_is_computed_in_its_loop() -> None:
+    """What is summed and what is written down on the way are the same tile."""
+    shape = (3, 4 * host().lanes(4))
+    x = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+
+    def build(body: Any, y: Any, total: Any, x: Any) -> None:
+        at = body.number(0), body.number(0)
+        wave = body.op("exp", body.op("load", x, *at, shape=shape))
+        square = body.op("reduce", body.op("mul", wave, wave), axis=1, kind="sum")
+        body.op("store", total, square, at[0])
+        body.op("store", y, wave, *at)
+
+    args = [np.zeros_like(x), np.zeros(3, np.float32), x]
+    (y, total, _), expected = both(args, build)
+    np.testing.assert_allclose(y, expected[0], rtol=1e-6)
+    np.testing.assert_allclose(total, expected[1], rtol=1e-5)
