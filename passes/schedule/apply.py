@@ -23,6 +23,7 @@ from tilec.passes.thread_copies import group_registers
 LOAD_WARPS = WARPGROUP = 4
 LARGE_TILE = 64 * 128
 ONE_GROUP_WARPS = (1, 2, 4, 8, 16)
+IN_ORDER = "in program order"
 IN_FLIGHT = 2  # more products than two keep no tensor core busier, but hold slots
 
 
@@ -54,7 +55,9 @@ def specialize(plan: KernelPlan, in_flight: int = IN_FLIGHT) -> Kernel:
         "warp_groups", blocks=tuple(block for block, _ in found), loc=news[0].loc, names=(LOAD, *names),
         warps=(LOAD_WARPS, *(plan.warps for _ in names)), registers=(few, *(many for _ in names)),
     )  # fmt: skip
-    notes = [f"in program order: {note}" for _, refusals in found for note in refusals]
+    notes = [f"{IN_ORDER}: {note}" for _, refusals in found for note in refusals]
+    unplanned = [a for a in zip(plan.loops, plan.answers, strict=True) if a[1].schedule is None]
+    notes += [f"{IN_ORDER}: {loop.problem.loc}: no plan found ({a.status})" for loop, a in unplanned]
     return _scheduled(plan, Block((), (*deep, groups, make("yield"))), notes)
 
 

@@ -19,6 +19,7 @@ from tilec.passes.schedule.modulo_plan import LoopPlan, Turns
 from tilec.passes.schedule.modulo_wait import Access, Spot, wait_of
 
 Kind = Literal["op", "wait", "release", "get", "enter", "exit"]
+SEVERAL_STAGES = "is read in several stages"
 RANK: dict[Kind, int] = {"op": 0, "wait": 1, "release": 2, "get": 3, "enter": 4, "exit": 5}
 
 
@@ -94,8 +95,21 @@ class Step:
         """Products that were issued since the one to wait for, and need not be over.
 
         Where fewer iterations came before, fewer products were issued: the count is that of
-        the first time that the product is there at all, so it is never too large.
+        the first time that the product is there at all, so it is never too large. In the kernel it is
+        no more than what earlier waits of the step have left: ptxas (13.5) counts by what waits say.
         """
+        own = self._issued_since(wait, offset, leaving)
+        if offset or leaving:
+            return own
+        earlier = [w for w in self.of("wait") if self.place[w] < self.place[wait]]
+        return min([own, *(self.pending(w) + self._between(w, wait) for w in earlier)])
+
+    def _between(self, first: Item, last: Item) -> int:
+        """Products that a step issues between two of its items."""
+        return sum(self.place[first] < self.place[p] < self.place[last] for p in self.products)
+
+    def _issued_since(self, wait: Item, offset: int, leaving: bool) -> int:
+        """Products that were issued since the one to wait for; in the kernel none if all are waited for."""
         if wait is self.emptying and offset == 0 and not leaving:
             return 0
         own = next(p for p in self.products if p.op is wait.op)
@@ -179,7 +193,7 @@ def _place_rings(body: Body, line: Line, waits: dict[Op, Spot], slots: _Slots) -
         readers = [op for op in line.order if any(leaf.op is get for _, leaf in reads(body, op))]
         stages = {line.stage[op] for op in readers}
         if len(stages) != 1:
-            what = "is read by no op" if not stages else "is read in several stages"
+            what = "is read by no op" if not stages else SEVERAL_STAGES
             return f"{where(get)}: the slot of {get.args[0].hint or 'a ring'} {what}"
         (stage,) = stages
         _put(slots, Spot(stage, readers[0]), Item("get", stage, get))
