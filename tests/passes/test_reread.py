@@ -19,7 +19,7 @@ def gradient(Q: tl.Tensor, K: tl.Tensor, V: tl.Tensor, OUT: tl.Tensor, BM: tl.co
     """As the gradient of attention: K is read by the first product of a block and by the last."""
     m, acc = tl.program_id(0), tl.zeros((BM, 64), tl.float32)
     q = tl.load(Q, (m, 0), (BM, 64))
-    lse = tl.sum(q.to(tl.float32), 1)[:, None]
+    lse = (tl.arange(0, BM).to(tl.float32) * 0.01)[:, None]
     for n in tl.range(tl.cdiv(K.shape[0], 64)):
         k, v = tl.load(K, (n, 0), (64, 64)), tl.load(V, (n, 0), (64, 64))
         p = tl.exp2(tl.dot(q, k.T) * 0.05 - lse)
