@@ -24,8 +24,10 @@ VIEWS = ("broadcast", "reshape")
 
 @dataclass(frozen=True)
 class _Mask:
-    """``op``, a `where`, hides nothing in turns i with (i + 1) * width <= limit (le: limit + 1); i is the
-    loop's index less ``behind``."""
+    """A test of ``op``, a `where`, hides nothing in turns i with (i + 1) * width <= limit (le: limit + 1).
+
+    i is the loop's index less ``behind``.
+    """
 
     op: Op
     behind: int
@@ -117,12 +119,26 @@ def _masks(loop: Op, defs: Defs) -> list[_Mask]:
         or any(op.name in ("for", "while") for op in walk(loop.blocks[0]))
     ):
         return []
-    found = [m for op in ops if op.name == "where" and (m := _mask(op, loop, defs))]
-    return [m for m in found if start >= m.behind and _is_known(m, loop, defs)]
+    found = [_masks_of(op, loop, defs) for op in ops if op.name == "where"]
+    return [m for masks in found for m in masks if all(start >= other.behind for other in masks)]
 
 
-def _mask(op: Op, loop: Op, defs: Defs) -> _Mask | None:
-    test = _through(op.args[0], defs)
+def _masks_of(op: Op, loop: Op, defs: Defs) -> list[_Mask]:
+    """The masks that a `where` joins; none if one of them is of another kind."""
+    found = [_mask(op, test, loop, defs) for test in _joined(op.args[0], defs)]
+    masks = [m for m in found if m is not None and _is_known(m, loop, defs)]
+    return masks if len(masks) == len(found) else []
+
+
+def _joined(value: Value, defs: Defs) -> list[Op | None]:
+    """The tests that must all hold."""
+    op = _through(value, defs)
+    if op is None or op.name != "and":
+        return [op]
+    return [test for arg in op.args for test in _joined(arg, defs)]
+
+
+def _mask(op: Op, test: Op | None, loop: Op, defs: Defs) -> _Mask | None:
     if test is None or test.name not in MASKS:
         return None
     columns = _through(test.args[0], defs)

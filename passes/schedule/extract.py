@@ -28,6 +28,10 @@ from tilec.passes.thread_copies import by_threads, group_registers
 WARPGROUP = 4
 
 
+WITHIN = 8
+HOLD_WITHIN = frozenset({"where", "tanh", "sin", "cos", "erf", "pow", "mod", "floordiv"})
+
+
 @dataclass(frozen=True, eq=False)
 class LoopProblem:
     """A loop of a kernel and its problem; ``nodes`` has the IR ops of each op id, in program order."""
@@ -105,12 +109,19 @@ class _Extractor:
         edges = [*self._value_edges(), *self._kept_edges(), *self._place_edges(),
                  *self._effect_edges(), *self._copy_edges()]  # fmt: skip
         limit = limits(self.machine, smem=self.wishes.smem_reserved)
-        limit = replace(limit, reg_limit=min(limit.reg_limit, group_registers(self.kernel)[1]))
+        most, fixed = min(limit.reg_limit, group_registers(self.kernel)[1]), limit.reg_fixed + self._within()
+        limit = replace(limit, reg_limit=most, reg_fixed=fixed)
         problem = Problem(
             name, ops, _merged(edges), tuple(self._buffers()), limit, 1 + self.wishes.parts,
             tuple(self._hints()), _loc(self.loop),
         )  # fmt: skip
         return LoopProblem(self.loop, problem, {self.names[n]: m for n, m in self.body.members.items()})
+
+    def _within(self) -> int:
+        """Registers that a loop's masks and longer functions hold while they go over a tile: groups of
+        warps whose plan left none for them spilled (ptxas 13.5), and with these none did."""
+        names = {op.name for members in self.body.members.values() for op in members}
+        return WITHIN if self.machine.product.asynchronous and not names.isdisjoint(HOLD_WITHIN) else 0
 
     def _name(self, lead: Op) -> str:
         """The op and its line; ops of one name and line are told apart by letters."""

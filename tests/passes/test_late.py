@@ -11,7 +11,7 @@ from pass_kernels import Builder
 from tilec.ir.core import Kernel, Value, walk
 from tilec.ir.forms import verify
 from tilec.ir.interp import interpret
-from tilec.ir.types import float32
+from tilec.ir.types import float32, int32
 from tilec.passes import canonicalize
 from tilec.passes.late_scale import late_scale
 from tilec.passes.late_sums import late_sums
@@ -106,8 +106,13 @@ def test_sums_that_start_elsewhere_or_are_read_stay(kernel: Kernel) -> None:
     assert names(late) == names(kernel)
 
 
-def masked(kind: str, start: int = 0, behind: int = 0, causal: bool = False) -> Kernel:
-    """OUT counts, for 64 rows and columns 0 to 15 modulo 16, the turns in which columns are seen."""
+def masked(
+    kind: str, start: int = 0, behind: int = 0, causal: bool = False, also: str | None = None
+) -> Kernel:
+    """OUT counts, for 64 rows and columns 0 to 15 modulo 16, the turns in which columns are seen.
+
+    ``also``: a second comparison, with 40, must hold too.
+    """
     b = Builder()
     out, x, n, limit = b.tensor("OUT", float32), b.tensor("X", float32), b.scalar("n"), b.scalar("limit")
     zero, full = b.const(0), (ROWS, WIDTH)
@@ -120,6 +125,9 @@ def masked(kind: str, start: int = 0, behind: int = 0, causal: bool = False) -> 
         first = b("broadcast", b("mul", turn, b.const(WIDTH)), shape=(WIDTH,))
         columns = b("reshape", b("add", first, b("arange", start=0, stop=WIDTH)), shape=(1, WIDTH))
         seen = b(kind, b("broadcast", columns, shape=full), edge)
+        if also:
+            bound = b(also, columns, b.const(40, int32, (1, WIDTH)))
+            seen = b("and", seen, b("broadcast", bound, shape=full))
         tile = b("load", x, zero, zero, shape=full, pad=0.0)
         square = b("permute", b("load", x, zero, zero, shape=(WIDTH, WIDTH), pad=0.0), perm=(1, 0))
         s = b("dot", tile, square, b.const(0.0, float32, full))
@@ -130,10 +138,13 @@ def masked(kind: str, start: int = 0, behind: int = 0, causal: bool = False) -> 
     return canonicalize(b.kernel())
 
 
+@pytest.mark.parametrize("also", [None, "lt"])
 @pytest.mark.parametrize("kind", ["lt", "le"])
 @pytest.mark.parametrize(("start", "behind", "causal"), [(0, 0, False), (2, 1, False), (0, 0, True)])
-def test_a_masked_loop_becomes_two(kind: str, start: int, behind: int, causal: bool) -> None:
-    kernel = masked(kind, start, behind, causal)
+def test_a_masked_loop_becomes_two(
+    kind: str, start: int, behind: int, causal: bool, also: str | None
+) -> None:
+    kernel = masked(kind, start, behind, causal, also)
     opened = canonicalize(open_masks(kernel))
     verify(opened)
     assert names(opened)["for"] == 2 and names(opened)["where"] == 1
@@ -145,7 +156,7 @@ def test_a_masked_loop_becomes_two(kind: str, start: int, behind: int, causal: b
             np.testing.assert_array_equal(run(opened, *args), run(kernel, *args), f"{n} {limit}")
 
 
-@pytest.mark.parametrize("kernel", [masked("gt"), masked("lt", start=0, behind=1)])
+@pytest.mark.parametrize("kernel", [masked("gt"), masked("lt", start=0, behind=1), masked("lt", also="gt")])
 def test_other_masks_stay(kernel: Kernel) -> None:
     """A lower bound; a turn before the first."""
     assert names(open_masks(kernel))["for"] == 1
