@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,18 +39,19 @@ What can be said of the kernels without a GPU: the interval of their loops with 
 each unit is in [the machine model](machine-model.md), and what ptxas {ptxas} makes of the PTX.
 **Nothing here was measured on a GPU.** Static counts are not speed. `python .ci/evidence.py` makes this page.
 
-Counts are of one warp in the innermost loop around tensor core products (of a kernel without one: all its
-code), the stalls that the assembler wrote into them, and instructions by kind (`runtime/sass.py`). Registers
-are those of the launch; groups change theirs by `setmaxnreg`.
+Counts are of one warp in an innermost loop around tensor core products (of several the first; of a kernel
+without one all its code), the stalls that the assembler wrote into them, and instructions by kind
+(`runtime/sass.py`). Registers are those of the launch; groups change theirs by `setmaxnreg`.
 
 ## Beside Triton
 
 The same kernel for both, {target}. Triton's rows are its version {triton}, with kernels as its users write
 them (`tilec/bench_compile/`). A turn of the loop is a step of K (64; 8 bits 128; tf32 32) or 128 keys.
-Triton's keys are masked in every turn.
+Triton's keys are masked in every turn. Of ours, each compute group has a loop for tiles that the mask cannot
+touch, nearly all of them, and one for those at its edge; head size 64 also has one for few turns.
 
-| kernel | compiler | spilled bytes | all | {columns} |
-|---|---|---|---|{rules}|
+| kernel | compiler | spilled bytes | all | loop | {columns} |
+|---|---|---|---|---|{rules}|
 {beside}
 {targets}"""
 
@@ -127,11 +128,13 @@ def unplanned(m: Made) -> bool:
     return not m.compiled.schedule or any(a.schedule is None for a in m.compiled.schedule)
 
 
-def shown(cubin: bytes) -> tuple[int, str]:
-    """How many instructions the kernel has, and the counts of its loop."""
-    listing = sass.parse(toolchain.disassemble(cubin, hex=True))
-    numbers = sass.counts(listing.product_loop() or listing.code)
-    return len(listing.code), " | ".join(str(numbers.get(c, 0)) for c in COLUMNS)
+def listing(cubin: bytes) -> sass.Listing:
+    return sass.parse(toolchain.disassemble(cubin, hex=True))
+
+
+def shown(code: Sequence[sass.Code]) -> str:
+    numbers = sass.counts(code)
+    return " | ".join(str(numbers.get(c, 0)) for c in COLUMNS)
 
 
 def section(target: str) -> str:
@@ -141,8 +144,9 @@ def section(target: str) -> str:
     reasons = [f"- {m.name}: {'; '.join(map(str, m.compiled.notes))}" for m in there if unplanned(m)]
     code = [
         f"| {m.name} | {m.assembled.registers} | {m.compiled.artifact.smem_bytes} | {m.spilled} | "
-        f"{shown(m.assembled.cubin)[1]} |"
+        f"{shown(code.product_loop() or code.code)} |"
         for m in there
+        for code in (listing(m.assembled.cubin),)
     ]
     refused = [row for row in found if isinstance(row, str)]
     return filled(
@@ -160,13 +164,20 @@ def beside() -> Iterator[str]:
     there = importlib.util.find_spec("triton") is not None
     for name, case in BESIDE_TRITON.items():
         m = made(name, case.kernel, case.signature, case.constants, HOPPER)
-        whole, numbers = shown(m.assembled.cubin)
-        yield f"| {name} | tilec | {m.spilled} | {whole} | {numbers} |"
+        yield from loops(name, f"tilec | {m.spilled}", m.assembled.cubin)
         if there:
             from tilec.bench_compile.once import tritons
 
-            whole, numbers = shown(tritons(name, "cubin")())  # type: ignore[arg-type]
-            yield f"| {name} | Triton | - | {whole} | {numbers} |"
+            yield from loops(name, "Triton | -", tritons(name, "cubin")())  # type: ignore[arg-type]
+
+
+def loops(name: str, maker: str, cubin: bytes) -> Iterator[str]:
+    """A row for each loop; of a kernel without one, a row of all."""
+    code = listing(cubin)
+    found = code.product_loops()
+    for number, loop in enumerate(found or [code.code], 1):
+        which = f"{number} of {len(found)}" if found else "-"
+        yield f"| {name} | {maker} | {len(code.code)} | {which} | {shown(loop)} |"
 
 
 def main(folder: Path = ROOT / "docs") -> None:

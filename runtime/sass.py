@@ -50,18 +50,26 @@ class Listing:
             if at <= i:
                 yield at, i
 
-    def product_loop(self) -> tuple[Code, ...]:
-        """The longest innermost loop that multiplies on the tensor cores; empty if there is none.
+    def product_loops(self) -> list[tuple[Code, ...]]:
+        """The innermost loops that multiply on the tensor cores, as they stand in the code.
 
         Waits that stand behind the code, after an exit, jump far back: they are no loops around it.
         """
         found = [at for at in self.loops() if self._multiplies(*at)]
         inner = [(a, b) for a, b in found if not any(a < c and d <= b for c, d in found)]
-        return max((self.code[a : b + 1] for a, b in inner), key=len, default=())
+        return [self.code[a : b + 1] for a, b in sorted(inner)]
+
+    def product_loop(self) -> tuple[Code, ...]:
+        """The first of the loops with most products; empty if there is none."""
+        return max(self.product_loops(), key=_products, default=())
 
     def _multiplies(self, first: int, last: int) -> bool:
         opcodes = {c.opcode for c in self.code[first : last + 1]}
         return "EXIT" not in opcodes and not opcodes.isdisjoint(MMA)
+
+
+def _products(code: Sequence[Code]) -> int:
+    return sum(c.opcode in MMA for c in code)
 
 
 def parse(text: str) -> Listing:
