@@ -155,7 +155,9 @@ def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log:
     refusal = warps if isinstance(warps, str) else refused(aref)
     if refusal is not None or isinstance(warps, str):
         return _one_group(tile, aref, options, (*log, f"one group: {refusal}"), (str(refusal),))
-    choices = [(aref, warps, 1), *_split(tile, warps)]
+    split = _split(tile) if warps == 2 * WARPGROUP else None
+    log = (*log, f"rows stay together: {split}") if isinstance(split, str) else log
+    choices = [(aref, warps, 1), *((split,) if isinstance(split, tuple) else ())]
     plan, scheduled = min(
         (_followed(choice, machine, options) for choice in choices), key=lambda p: p[0].interval
     )
@@ -172,15 +174,14 @@ def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log:
 Choice = tuple[Kernel, int, int]  # (AREF kernel, warps of each part, parts)
 
 
-def _split(tile: Kernel, warps: int) -> list[Choice]:
-    """The kernel with its rows in two parts, if two warp groups are to run it and the rows can be split."""
-    parts = split_rows(tile) if warps == 2 * WARPGROUP else "one warp group"
+def _split(tile: Kernel) -> Choice | str:
+    """The kernel with its rows in two parts, one for each of two warp groups; or why that cannot be."""
+    parts = split_rows(tile)
     if isinstance(parts, str):
-        return []
+        return parts
     aref = canonicalize(make_async(canonicalize(parts)))
-    if refused(aref) is not None or set(_rings(aref)) == set():
-        return []
-    return [(_verified(aref), WARPGROUP, 2)]
+    reason = refused(aref)
+    return (_verified(aref), WARPGROUP, 2) if reason is None and _rings(aref) else reason or "no ring"
 
 
 def _followed(choice: Choice, machine: Machine, options: Options) -> tuple[KernelPlan, Kernel]:
