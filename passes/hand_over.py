@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from tilec.ir.core import Block, Kernel, Op, Value, definitions, frozen, walk
 from tilec.ir.errors import TilecValueError
 from tilec.ir.ops import make, opdef
+from tilec.ir.ring_flow import VIEWS
 from tilec.ir.types import TileType
 from tilec.passes.rewrite import where
 from tilec.passes.schedule.reach import Reach
 
 RING_OPS = ("aref.get", "aref.release")
-VIEWS = ("reshape", "permute")
 Given = tuple[Value, str]  # (value, group)
 
 

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 
 from tilec.ir.core import Block, Kernel, Op, Value, walk
 from tilec.ir.ops import attr
-
-VIEWS = ("reshape", "permute")
+from tilec.ir.ring_flow import VIEWS
 
 
 def reread(kernel: Kernel) -> Kernel | None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from tilec.ir.core import Block, Kernel, Op, Value, clone_block, clone_op, definitions, frozen, walk
 from tilec.ir.ops import make, opdef, written_tensors
+from tilec.ir.ring_flow import VIEWS
 from tilec.ir.types import TensorType, TileType, int32
 from tilec.passes.rewrite import Emit, constant_of, where
 from tilec.passes.sweep import sweep
@@ -166,7 +167,7 @@ def late_gets(block: Block) -> Block:
 
 def _is_view(op: Op) -> bool:
     t = op.results[0].type if op.results else None
-    return op.name in ("reshape", "permute") and isinstance(t, TileType) and t.space == "smem"
+    return op.name in VIEWS and isinstance(t, TileType) and t.space == "smem"
 
 
 def _due(op: Op, waiting: Sequence[Op]) -> set[Op]:
