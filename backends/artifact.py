@@ -46,6 +46,7 @@ class Artifact:
     """A compiled PTX kernel. The grid is the user's, one CTA per program instance.
 
     ``cluster``: CTAs of a cluster along each axis, which the grid's extents must be multiples of.
+    ``pairs``: the cluster that a launch on a grid of whole ones had better take.
     ``workspace``: bytes of global memory for each program, aligned to 128, that the launch gives.
     """
 
@@ -57,10 +58,19 @@ class Artifact:
     smem_bytes: int
     workspace: int = 0
     cluster: tuple[int, int, int] = (1, 1, 1)
+    pairs: tuple[int, int, int] = (1, 1, 1)
 
     def fits(self, grid: Sequence[int]) -> bool:
         """Whether a grid is one of whole clusters."""
-        return all(n % c == 0 for n, c in zip((*grid, 1, 1), self.cluster, strict=False))
+        return _whole(grid, self.cluster)
+
+    def pays(self, grid: Sequence[int]) -> bool:
+        """Whether the kernel compiled for clusters is the better one for a grid."""
+        return self.pairs != self.cluster and _whole(grid, self.pairs)
+
+
+def _whole(grid: Sequence[int], cluster: tuple[int, int, int]) -> bool:
+    return all(n % c == 0 for n, c in zip((*grid, 1, 1), cluster, strict=False))
 
 
 @dataclass(frozen=True)

@@ -7,74 +7,143 @@ that they do not share; and they may wait for one another where both make the sa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, replace
+from math import ceil, prod
 
 from tilec.ir.core import Block, Kernel, Op, Value, definitions, frozen, walk
 from tilec.ir.ops import attr, opdef, written_tensors
 from tilec.ir.types import TileType
+from tilec.passes.schedule.joint import RLIMIT
 from tilec.passes.schedule.machines import Machine
 from tilec.passes.schedule.model import Answer, Problem
+from tilec.passes.schedule.proofs import solve_once
 from tilec.passes.schedule.reach import steering
 from tilec.passes.sweep import CARRIED, carried_sources, carried_values
 
-IF_IT_PAYS = 0
+AT_LAUNCH, IF_IT_PAYS = None, 0
 SIZES = (1, 2, 4)
+NEVER = 1 << 30
 ROWS = 8  # of a tile that a program copies for all: whole patterns of the swizzle
 
 
 @dataclass(frozen=True, eq=False)
 class Sharing:
-    """The loads of a kernel that programs along a grid axis have in common."""
+    """The loads of a kernel that programs along a grid axis have in common, and the ring of each."""
 
     axis: int
     loads: tuple[Op, ...]
+    rings: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:
         """What they bring into shared memory in one trip of each loop."""
-        return sum(load.result.type.bytes for load in self.loads if isinstance(load.result.type, TileType))
+        return sum(map(_bytes, self.loads))
+
+    @property
+    def names(self) -> str:
+        return ", ".join(dict.fromkeys(load.args[0].hint for load in self.loads))
+
+    def saved(self, problem: Problem, size: int) -> int:
+        """Bytes of a loop's iteration that each of ``size`` programs need not read from L2."""
+        mine = {b.id for b in problem.buffers}
+        shared = sum(_bytes(x) for x, ring in zip(self.loads, self.rings, strict=True) if ring in mine)
+        return shared - shared // size
 
 
-def clustered(
-    kernel: Kernel, machine: Machine, solved: Sequence[tuple[Problem, Answer]], wish: int
-) -> tuple[Kernel, str]:
+def _bytes(load: Op) -> int:
+    return load.result.type.bytes if isinstance(load.result.type, TileType) else 0
+
+
+Solved = Sequence[tuple[Problem, Answer]]
+
+
+def clustered(kernel: Kernel, machine: Machine, solved: Solved, wish: int | None) -> tuple[Kernel, str]:
     """A SCHEDULED kernel of warp groups as one of clusters of ``wish`` programs, and a sentence that says
     why, or why not.
 
     `IF_IT_PAYS`: pairs, where L2 takes longer than a loop's interval to give one of all SMs the
-    tiles of an iteration. Along the axis along which the most bytes are shared.
+    tiles of an iteration. `AT_LAUNCH`: the kernel as it is, and such a pair noted as "pairs" for
+    launches, which know the grid. Along the axis along which the most bytes are shared.
     """
-    if wish == IF_IT_PAYS and not any(_l2_binds(p, a, machine) for p, a in solved):
-        return kernel, "no cluster: L2 gives all tiles within the interval"
-    size = wish or 2
+    size, free = wish or 2, wish in (IF_IT_PAYS, AT_LAUNCH)
     axes = sorted({op.attrs["axis"] for op in walk(kernel.body) if op.name == "program_id"})
     found = [sharing(kernel, axis, size) for axis in axes]
     best = max(found, key=lambda s: (s.bytes, -s.axis), default=Sharing(0, ()))
+    reason = _why_not(best, machine, solved, size, free)
+    if reason is not None:
+        return kernel, f"no cluster: {reason}"
+    gain = f"({best.names} by TMA multicast): interval with L2 {_gain(best, machine, solved, size)}"
+    if wish is AT_LAUNCH:
+        pairs = frozen(**{**kernel.attrs, "pairs": (best.axis, size)})
+        line = f"a launch on whole pairs of programs along grid axis {best.axis} takes clusters {gain}"
+        return kernel.with_(attrs=pairs), line
+    return _marked(kernel, best, size), f"cluster of {size} along grid axis {best.axis} {gain}"
+
+
+def _why_not(best: Sharing, machine: Machine, solved: Solved, size: int, free: bool) -> str | None:
+    """Why programs are no cluster; ``free``: it must pay."""
     if not best.loads:
-        return kernel, "no cluster: programs side by side have no tile in common, or other trips"
-    names = ", ".join(dict.fromkeys(load.args[0].hint for load in best.loads))
-    return _marked(kernel, best, size), f"cluster of {size} along grid axis {best.axis}: shares {names}"
+        return "programs side by side have no tile in common, or other trips"
+    alone, read = _alone(machine, solved), sum(l2_cycles(p, machine) for p, _ in solved)
+    if not free or (alone is not None and _together(best, machine, solved, size, alone) < alone):
+        return None
+    if alone is None:
+        return "a loop has no plan to compare with"
+    return f"the interval with L2 is {alone}, and no less in pairs; L2 gives an iteration's tiles in {read}"
 
 
-def _l2_binds(problem: Problem, answer: Answer, machine: Machine) -> bool:
-    copied = sum(b.size for b in problem.buffers)
-    rate = machine.l2_rate
-    return rate > 0 and answer.schedule is not None and copied > rate * answer.schedule.ii
+def _gain(best: Sharing, machine: Machine, solved: Solved, size: int) -> str:
+    alone = _alone(machine, solved)
+    return "not known" if alone is None else f"{alone} -> {_together(best, machine, solved, size)}"
+
+
+def l2_cycles(problem: Problem, machine: Machine, saved: int = 0) -> int:
+    """Cycles in which L2 gives one of all SMs what an iteration copies; 0 if its rate is not known."""
+    writers = {o.id for o in problem.ops if o.stream}
+    copied = sum(b.size for b in problem.buffers if b.writer in writers) - saved
+    return ceil(copied / machine.l2_rate) if machine.l2_rate else 0
+
+
+def _alone(machine: Machine, solved: Solved) -> int | None:
+    """The sum of the loops' intervals, each at least what L2 takes; None if a loop has no plan."""
+    found = [max(a.schedule.ii, l2_cycles(p, machine)) if a.schedule else None for p, a in solved]
+    return sum(n for n in found if n is not None) if None not in found else None
+
+
+def _together(best: Sharing, machine: Machine, solved: Solved, size: int, most: int | None = None) -> int:
+    """The same in a cluster: each copies its share, and slots come back after arrivals from all. Loops are
+    solved again only where that can still be below ``most``."""
+    read = [l2_cycles(p, machine, best.saved(p, size)) for p, _ in solved]
+    least = sum(max(n, a.schedule.ii if a.schedule else 0) for n, (_, a) in zip(read, solved, strict=True))
+    if most is not None and least >= most:
+        return least
+    again = [solve_once(_remote(best, p, machine), RLIMIT).schedule for p, _ in solved]
+    return sum(max(n, plan.ii if plan else NEVER) for n, plan in zip(read, again, strict=True))
+
+
+def _remote(best: Sharing, problem: Problem, machine: Machine) -> Problem:
+    """The loop where what reads shared slots arrives at the barriers of other SMs, too."""
+    far = tuple(
+        replace(b, readers=tuple(r._replace(rd=r.rd + machine.remote) for r in b.readers))
+        if b.id in best.rings else b
+        for b in problem.buffers
+    )  # fmt: skip
+    return replace(problem, buffers=far)
 
 
 def sharing(kernel: Kernel, axis: int, size: int) -> Sharing:
     """The loads that all programs of a cluster of ``size`` along ``axis`` have in common."""
     differs = _differing(kernel, axis)
     defs = definitions(kernel.body)
-    found = []
+    found: list[tuple[Op, str]] = []
     for put, around in _puts(kernel.body, ()):
         loads = [defs[value] for value in put.args[1:] if value in defs]
         same_trips = not any(v in differs for op in around for v in steering(op))
         by_tma = len(loads) == len(put.args) - 1 and all(_by_tma(load) for load in loads)
         if same_trips and by_tma:
-            found += [load for load in loads if not differs & set(load.args) and _divides(load, size)]
-    return Sharing(axis, tuple(found))
+            same = [load for load in loads if not differs & set(load.args) and _divides(load, size)]
+            found += [(load, put.args[0].hint) for load in same]
+    return Sharing(axis, tuple(load for load, _ in found), tuple(ring for _, ring in found))
 
 
 def _by_tma(load: Op) -> bool:

@@ -11,7 +11,7 @@ from tilec.ir.forms import verify
 from tilec.passes.allocate import scratch_sizes
 from tilec.passes.bounds import join_bounds
 from tilec.passes.canonicalize import canonicalize
-from tilec.passes.cluster import IF_IT_PAYS, SIZES, clustered
+from tilec.passes.cluster import AT_LAUNCH, IF_IT_PAYS, SIZES, clustered
 from tilec.passes.copy_rules import TMA_ALONE, cp_async
 from tilec.passes.late_scale import late_scale
 from tilec.passes.late_sums import late_sums
@@ -39,12 +39,13 @@ class Options:
     ``specialize``: False keeps the kernel in one group. ``num_warps``: warps of
     the compute group, or of the only group. ``cluster``: how many programs side by side load
     together the tiles that they have in common, 0: as many as pay; the grid must be of whole clusters.
+    None: the launch decides, which knows the grid.
     """
 
     stages: int | None = None
     specialize: bool | None = None
     num_warps: int | None = None
-    cluster: int = 1
+    cluster: int | None = None
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,9 @@ def check_options(options: Options) -> None:
                                  help=f"pass {name}=None to leave it to the compiler")  # fmt: skip
     if options.stages is not None and options.stages < 1:
         raise TilecValueError("V130", f"stages={options.stages}: a ring has at least one slot")
-    if options.cluster not in (IF_IT_PAYS, *SIZES):
-        raise TilecValueError("V133", f"cluster={options.cluster}", help=f"one of {(IF_IT_PAYS, *SIZES)}")
+    sizes = (AT_LAUNCH, IF_IT_PAYS, *SIZES)
+    if options.cluster not in sizes or isinstance(options.cluster, bool):
+        raise TilecValueError("V133", f"cluster={options.cluster}", help=f"one of {sizes}")
 
 
 def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log: tuple[str, ...]) -> Stages:

@@ -47,8 +47,13 @@ def run(
 
 
 def _fitting(compiled: Callable[[str, Any], Any], target: str, options: Any, grid: tuple[int, ...]) -> Any:
-    """The artifact for a grid: without clusters where it is not one of whole clusters."""
-    found = compiled(target, options).artifact
+    """The artifact for a grid: with pairs where they pay, without clusters where not all are whole."""
+    from tilec.passes import Options
+    from tilec.passes.cluster import IF_IT_PAYS
+
+    found, options = compiled(target, options).artifact, options or Options()
+    if options.cluster is None and found.pays(grid):
+        return compiled(target, replace(options, cluster=IF_IT_PAYS)).artifact
     return found if found.fits(grid) else compiled(target, replace(options, cluster=1)).artifact
 
 

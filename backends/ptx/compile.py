@@ -12,6 +12,7 @@ from tilec.backends.ptx.context import Emitter, Fragment, Group, Rule, Tensor, r
 from tilec.backends.ptx.exchange import memory_type
 from tilec.backends.ptx.frugal import frugal
 from tilec.backends.ptx.hopper import Hopper
+from tilec.backends.ptx.hopper_cluster import extents
 from tilec.backends.ptx.pressure import is_heavy
 from tilec.ir.core import Kernel, Op, Value
 from tilec.ir.errors import UnsupportedError
@@ -83,7 +84,7 @@ def emit_kernel(machine: Machine, target: str) -> Artifact:
     params += e.added
     return Artifact(
         target, builder.text(), kernel.name, tuple(params), group.threads, plan.total, machine.workspace,
-        machine.cluster,
+        machine.cluster, extents(kernel, "pairs"),
     )  # fmt: skip
 
 

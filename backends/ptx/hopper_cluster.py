@@ -14,9 +14,9 @@ from tilec.ir.ops import attr
 from tilec.ir.ptx.module import Addr, Reg
 
 
-def extents(kernel: Kernel) -> tuple[int, int, int]:
-    """Programs of a cluster along each axis of the grid."""
-    axis, size = kernel.attrs.get("cluster", (0, 1))
+def extents(kernel: Kernel, name: str = "cluster") -> tuple[int, int, int]:
+    """Programs of a cluster along each axis of the grid: of "cluster", or of the "pairs" that would pay."""
+    axis, size = kernel.attrs.get(name, (0, 1))
     x, y, z = (size if a == axis else 1 for a in range(3))
     return x, y, z
 

@@ -16,6 +16,7 @@ from tilec.ir.core import walk
 from tilec.ir.errors import TilecError
 from tilec.ir.interp import interpret
 from tilec.passes import Options, lower
+from tilec.runtime import emulator
 from tilec.runtime.emulator import launch
 
 FEW = MODES[2:3]
@@ -107,12 +108,47 @@ def test_programs_that_make_other_trips_are_no_cluster(kernel: Any, meta: Any, a
 
 
 def test_a_cluster_is_made_where_l2_binds() -> None:
-    """A tile of 128 x 256 x 64 takes 1032 cycles of the tensor cores, and L2 1650 for what it reads."""
+    """A tile of 128 x 256 x 64 takes 1032 cycles of the tensor cores, and 48 KiB of it L2 1239; half of B
+    comes from the other program. Keys and values of attention come within the interval."""
     options, args = Options(cluster=0), arguments()
-    assert "cluster of 2 along grid axis 0: shares B" in log_of(gemm, args, options, BM=128, BN=256)
+    line = log_of(gemm, args, options, BM=128, BN=256)
+    assert line == "cluster of 2 along grid axis 0 (B by TMA multicast): interval with L2 1239 -> 1032"
     heads = [random_array((1, 128, 64))] * 3 + [np.zeros((1, 128, 64), np.float16)]
     found = lower(tile_kernel(attention, heads, BM=128), "sm_90a", options)
-    assert "no cluster: L2 gives" in found.log[-1] and "cluster" not in found.scheduled.attrs
+    assert "no cluster: the interval with L2 is" in found.log[-1] and "cluster" not in found.scheduled.attrs
+
+
+def test_late_arrivals_are_part_of_the_price() -> None:
+    """With one slot the next copy waits for the last reader anyway; arrivals from another SM take longer."""
+    args = arguments()
+    one = log_of(gemm, args, Options(cluster=2, stages=1), BM=128, BN=256)
+    assert one.endswith("interval with L2 2876 -> 3089")
+    assert "no cluster: the interval with L2 is 2876" in log_of(gemm, args, Options(stages=1), BM=128, BN=256)
+
+
+def test_a_launch_takes_pairs_where_they_pay_and_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel that `compile` gives runs on any grid; only its launch knows whether pairs are whole."""
+    seen: list[tuple[int, int, int]] = []
+    run = emulator.launch
+
+    def watched(artifact: Artifact, *args: Any) -> Any:
+        seen.append(artifact.cluster)
+        return run(artifact, *args)
+
+    monkeypatch.setattr(emulator, "launch", watched)
+    for grid, options, want in (
+        ((2, 1), None, (2, 1, 1)),
+        ((3, 1), None, (1, 1, 1)),
+        ((2, 1), Options(cluster=1), (1, 1, 1)),
+    ):
+        args, right = arguments(grid[0] * 64, 64), arguments(grid[0] * 64, 64)
+        interpret(tile_kernel(gemm, right), grid, right)
+        gemm[grid](*args, backend="emulator", options=options, BM=64, BN=64, BK=64)
+        assert seen.pop() == want and not seen
+        assert np.abs(args[2].astype(float) - right[2].astype(float)).max() < 0.05
+    alone = gemm.compile(("f16[2]", "f16[2]", "f16[2]"))
+    assert alone.artifact.cluster == (1, 1, 1) and alone.artifact.pairs == (2, 1, 1)
+    assert "reqncta" not in alone.artifact.text and "takes clusters" in alone.stages.log[-1]
 
 
 def test_odd_grids_fall_back() -> None:

@@ -19,7 +19,8 @@ H100 = Machine(
     issue=32,
     smem=232448,
     global_latency=640,
-    l2_rate=29.8,
+    l2_rate=39.7,
+    remote=213,
     sources=(
         ("units", "two warpgroups share one queue of tensor cores: flash-vla hardware-unit-test/sm90"),
         ("lanes", "XLA cuda_core_info_table.cc (FMA); b300_clean (ALU, LSU lanes); FlashAttention-4 (XU)"),
@@ -31,7 +32,12 @@ H100 = Machine(
         ("issue", "four wgmma and their fences: 32 [C]"),
         ("smem", "227 KiB: CUDA programming guide, compute capability 9.0"),
         ("global_latency", "LDG from DRAM 638 cycles: HPMLL/NVIDIA-Hopper-Benchmark ded6f57 (H800)"),
-        ("l2_rate", "3942 B per clock of an H800, arXiv 2402.13499, over 132 SMs [C]"),
+        (
+            "l2_rate",
+            "the highest published: 9200 GB/s of an H200 (TileSight) at 1.755 GHz over 132 SMs [C: clock]; "
+            "3942 B per clock of an H800 (arXiv 2402.13499) are 29.9",
+        ),
+        ("remote", "a load from another SM of a cluster, 181 to 213 cycles: arXiv 2402.13499, HPMLL [C]"),
         ("reg_limit", "beside a producer of 24 two warpgroups can have 240 each, no more [C]"),
         *SHARED,
     ),

@@ -62,7 +62,8 @@ class Machine:
     for tensor memory. ``exchange``: cycles to combine partial results of a reduction across
     lanes. ``barrier``: cycles of a barrier of one group. ``issue``: cycles that a group spends
     on an asynchronous product. ``l2_rate``: bytes per cycle that L2 gives each SM when all ask (0:
-    not known; then no clusters are made). ``max_depth``: more slots than this do not help a ring. The
+    not known; then no clusters are made). ``remote``: cycles until an arrival reaches another SM of a
+    cluster. ``max_depth``: more slots than this do not help a ring. The
     other fields are those of `Limits`, with ``smem_kept`` bytes for barriers.
     """
 
@@ -80,6 +81,7 @@ class Machine:
     global_latency: int
     global_rate: int = 64
     l2_rate: float = 0
+    remote: int = 0
     smem_kept: int = 2048
     smem_rate: int = 128
     smem_latency: int = 29
