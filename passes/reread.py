@@ -17,19 +17,9 @@ from tilec.ir.ring_flow import VIEWS
 
 def reread(kernel: Kernel) -> Kernel | None:
     """The AREF kernel in which the second product of a loop that reads a slot has a ring of its own, and
-    so on; with rows split, the second of each part. None if no two products share a slot, or if a
-    loop has several products with operands in registers: ptxas (13.5) serializes some of them (C7513)."""
+    so on; with rows split, the second of each part. None if no two products share a slot."""
     found = _Rings(kernel)
-    if not found.copies or any(_from_registers(op) > 1 for op in walk(kernel.body) if op.name == "for"):
-        return None
-    return kernel.with_(body=_Copy(found).block(kernel.body))
-
-
-def _from_registers(loop: Op) -> int:
-    """How many products of a loop, at most of one part of the rows, have a first operand in registers."""
-    dots = [op for op in loop.blocks[0].ops if op.name == "dot"]
-    parts = Counter(attr(op, "part") for op in dots if getattr(op.args[0].type, "space", "") == "reg")
-    return max(parts.values(), default=0)
+    return kernel.with_(body=_Copy(found).block(kernel.body)) if found.copies else None
 
 
 class _Rings:

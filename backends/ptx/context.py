@@ -65,13 +65,15 @@ class Group:
 class Fragment:
     """A tile in registers: register i holds element ``layout.coords(i, lane, warp)``.
 
-    A scalar (rank 0) has one register, with the same value in all threads.
+    A scalar (rank 0) has one register, with the same value in all threads. ``words``: the same
+    elements two to a b32 register, where a loop carries a tile of 16 bits so; else ().
     """
 
     dtype: DType
     shape: tuple[int, ...]
     layout: Layout
     regs: tuple[Reg, ...]
+    words: tuple[Reg, ...] = ()
 
     @property
     def reg(self) -> Reg:
@@ -219,9 +221,9 @@ class Emitter:
         if self.dies(value) and self._exclusive(value, source):
             self._moved.add(value)
             self._holders.subtract(source.regs)
-            return source
+            return replace(source, words=())
         regs = tuple(self.copy(r, register_type(source.dtype)) for r in source.regs)
-        return replace(source, regs=regs)
+        return replace(source, regs=regs, words=())
 
     def idle(self, value: Value) -> bool:
         """Whether the registers that a value had hold nothing that is needed any more."""

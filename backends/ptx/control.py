@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tilec.backends.ptx.context import Emitter, Fragment, Rule, no_op, register_type
 from tilec.backends.ptx.numeric import bits, compute_type
 from tilec.backends.ptx.shapes import tile_of
 from tilec.ir.core import Block, Op, Value
+from tilec.ir.ops import attr
 from tilec.ir.ptx.module import Int, Not, Reg, Sym
 
 Move = tuple[Reg, Reg, str]
@@ -59,8 +61,13 @@ def leave(e: Emitter, held: Sequence[Fragment], yielded: Sequence[Value]) -> Non
     """Move what a block yields into the carried registers."""
     wanted: list[Move] = []
     for to, value in zip(held, yielded, strict=True):
-        kind = register_type(to.dtype)
-        wanted += [(t, s, kind) for t, s in zip(to.regs, e.fragment(value).regs, strict=True)]
+        found, kind = e.fragment(value), "b32" if to.words else register_type(to.dtype)
+        pairs = (
+            zip(to.words, _packed(e, found), strict=True)
+            if to.words
+            else zip(to.regs, found.regs, strict=True)
+        )
+        wanted += [(t, s, kind) for t, s in pairs]
     moves(e, wanted)
 
 
@@ -71,33 +78,47 @@ def _for(e: Emitter, op: Op) -> None:
     typed, kind = compute_type(t.dtype), bits(t.dtype)
     i = e.copy(e.fragment(start).reg, kind)
     held = carry(e, op.args[3:], [body.params[1:]])
-    made = _from_memory(body)
-    words = [_packed(e, f) if p in made else () for f, p in zip(held, body.params[1:], strict=True)]
+    held = _in_words(e, body, held)
     e.hold([i])
     e.bind_regs(body.params[0], [i])
     head, end = e.label("loop"), e.label("end")
     e.place(head)
     with e.scope(), e.order.loop(body):
         _leave_if_done(e, typed, i, stop, step, end)
-        _unpack(e, words, held)
-        _leave_packed(e, held, words, e.run_block(body))
+        _unpack(e, held)
+        leave(e, held, e.run_block(body))
         e.emit(f"add.{typed}", i, i, e.fragment(step).reg)
     e.emit("bra.uni", head)
     e.place(end)
-    _unpack(e, words, held)
+    _unpack(e, held)
     rebind(e, held, op.results)
 
 
-def _from_memory(body: Block) -> set[Value]:
-    """The parameters of a loop's body that are a tile read from memory some iterations ago.
+def _in_words(e: Emitter, body: Block, held: Sequence[Fragment]) -> list[Fragment]:
+    """What a loop carries; tiles of 16-bit floats, where that matters to ptxas, two elements to a word."""
+    wanted = _packed_by_need(body)
+    made = [
+        replace(f, words=_packed(e, f)) if p in wanted else f
+        for f, p in zip(held, body.params[1:], strict=True)
+    ]
+    e.env.update(zip(body.params[1:], made, strict=True))
+    return made
 
-    ptxas packs 16-bit numbers that are computed, but holds those that are loaded one to a register.
+
+def _packed_by_need(body: Block) -> set[Value]:
+    """The parameters of a loop's body that are a tile read from memory some iterations ago, or what a
+    running product reads as its first operand.
+
+    ptxas packs 16-bit numbers that are computed, but holds those that are loaded one to a register. A
+    product's operand must not be packed while another product runs (see `hopper_wgmma.packed`).
     """
     following = dict(zip(body.params[1:], body.yielded, strict=True))
     found = {op.result for op in body.ops if op.name in ("load", "gather")}
+    found |= {op.args[0] for op in body.ops if op.name == "dot" and attr(op, "asynchronous")}
     while True:
-        more = {p for p, value in following.items() if value in found} - found
-        if not more:
+        more = {p for p, value in following.items() if value in found}
+        more |= {value for p, value in following.items() if p in found}
+        if more <= found:
             return found
         found |= more
 
@@ -107,26 +128,13 @@ def _packed(e: Emitter, fragment: Fragment) -> tuple[Reg, ...]:
     regs = fragment.regs
     if not fragment.shape or fragment.dtype.bits != 16 or not fragment.dtype.is_float or len(regs) % 2:
         return ()
-    return tuple(e.make("b32", "mov.b32", regs[n : n + 2]) for n in range(0, len(regs), 2))
+    return fragment.words or tuple(e.make("b32", "mov.b32", regs[n : n + 2]) for n in range(0, len(regs), 2))
 
 
-def _unpack(e: Emitter, words: Sequence[Sequence[Reg]], held: Sequence[Fragment]) -> None:
-    for packed, fragment in zip(words, held, strict=True):
-        for n, word in enumerate(packed):
+def _unpack(e: Emitter, held: Sequence[Fragment]) -> None:
+    for fragment in held:
+        for n, word in enumerate(fragment.words):
             e.emit("mov.b32", fragment.regs[2 * n : 2 * n + 2], word)
-
-
-def _leave_packed(
-    e: Emitter, held: Sequence[Fragment], words: Sequence[Sequence[Reg]], yielded: Sequence[Value]
-) -> None:
-    """`leave`, where some carried tiles are packed."""
-    wanted: list[Move] = []
-    for to, home, value in zip(held, words, yielded, strict=True):
-        found = e.fragment(value)
-        pairs = zip(home, _packed(e, found), strict=True) if home else zip(to.regs, found.regs, strict=True)
-        kind = "b32" if home else register_type(to.dtype)
-        wanted += [(t, s, kind) for t, s in pairs]
-    moves(e, wanted)
 
 
 def _leave_if_done(e: Emitter, typed: str, i: Reg, stop: Value, step: Value, end: Sym) -> None:

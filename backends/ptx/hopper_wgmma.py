@@ -102,7 +102,13 @@ def _warpgroup(e: Emitter, distinct: int) -> Reg:
 
 
 def packed(e: Emitter, fragment: Fragment) -> Packed:
-    """Operand A from a fragment in the layout `wgmma_a16` or `wgmma_a8`, or of 8 bits in an accumulator's."""
+    """Operand A from a fragment in the layout `wgmma_a16` or `wgmma_a8`, or of 8 bits in an accumulator's.
+
+    What a loop carries in words is taken as it is: joined here, ptxas (13.5) takes the joining for a
+    write to an operand while another product runs, and serializes both (C7513).
+    """
+    if fragment.words:
+        return Packed(fragment.words, len(fragment.words) // (4 * _row_blocks(fragment)))
     if fragment.dtype.bits == 8 and fragment.layout.reg[1] == (8, 0):
         eights = [fragment.regs[n : n + 8] for n in range(0, len(fragment.regs), 8)]
         words = tuple(_from_quad(e, eight, half) for eight in eights for half in (0, 2))

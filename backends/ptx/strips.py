@@ -97,7 +97,9 @@ class Strip:
         )
         origin = self.origin(whole.layout)
         coords = (tuple(a + b for a, b in zip(c, origin, strict=True)) for c in layout.register_coords())
-        return replace(whole, shape=layout.shape, layout=layout, regs=tuple(place[c] for c in coords))
+        return replace(
+            whole, shape=layout.shape, layout=layout, regs=tuple(place[c] for c in coords), words=()
+        )
 
 
 def strips(layout: Layout) -> list[Strip]:

@@ -1,4 +1,4 @@
-"""The gradient of Q on Hopper at its own tiles: pipelined, with the tiles that products read far apart
+"""The gradients of attention on Hopper at their own tiles: pipelined, with the tiles that products read far apart
 in rings of their own."""
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ BACKWARD = "attention_backward"
 CASES: tuple[Row, ...] = (
     (BACKWARD, "dq_case", {"queries": 40, "keys": 330, "D": 64, **HEADS}),
     (BACKWARD, "dq_case", {"queries": 130, "keys": 200, "D": 128, "causal": True, **HEADS}),
+    (BACKWARD, "dkdv_case", {"queries": 330, "keys": 140, "D": 64, **HEADS}),
+    (BACKWARD, "dkdv_case", {"queries": 260, "keys": 300, "D": 64, "causal": True, **HEADS}),
 )
 ROWS = [CASES[0], *(pytest.param(row, marks=pytest.mark.slow) for row in CASES[1:])]
 TIMINGS = (("eager", 0), ("random", 0), ("random", 1), ("random", 2))
