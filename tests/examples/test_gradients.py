@@ -1,5 +1,5 @@
-"""The gradients of attention on Hopper at their own tiles: pipelined, with the tiles that products read far apart
-in rings of their own."""
+"""The gradients of attention on Hopper at their own tiles: pipelined, with the tiles that products read
+far apart in rings of their own."""
 
 from __future__ import annotations
 
