@@ -43,7 +43,9 @@ def compile(kernel: Kernel, target: str = "sm_90a", options: Options | None = No
     target, options = parse_target(target), options or Options()
     settings = config()
     store = default_cache() if settings.cache else None
-    key = cache_key(kernel, target, options)
+    # The key reads every source file of the compiler.
+    needed = store is not None or settings.dump_dir is not None
+    key = cache_key(kernel, target, options) if needed else ""
     found = _read(store, key)
     if found is not None:
         compiled = Compiled(kernel, target, options, found, ("read from the cache",), cached=True)

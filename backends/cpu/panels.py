@@ -252,13 +252,15 @@ def _turned_panel(code: Code, value: Value, form: Form, into: Right, columns: tu
     whole = tile_type(value).shape[0] // (lanes * per) * lanes
 
     def square(k: Index) -> None:
-        for v in range(vectors):
-            found = [_along_k(code, value, form, (k, loops.add(code.b, j, v * lanes + r)), tf32)
+        def one(c: Index) -> None:
+            found = [_along_k(code, value, form, (k, loops.add(code.b, j, loops.add(code.b, c, r))), tf32)
                      for r in range(lanes)]  # fmt: skip
             for r, vector in enumerate(transpose(code.b, found)):
                 spot = _spot(code, form, into, columns, loops.add(code.b, start, loops.add(code.b, k, r)))
-                place = code.b.gep(spot, [loops.i64(v * lanes)], source_etype=element)
+                place = code.b.gep(spot, [loops.i64(c)], source_etype=element)
                 store(Lanes(code.b, lanes, code.target), place, vector, 1)
+
+        loops.each(code.b, 0, lanes * vectors, lanes, one)
 
     stop = whole if form.pairs else loops.least(code.b, whole, rows)
     loops.each(code.b, 0, stop, lanes, square)
