@@ -27,6 +27,7 @@ from tilec.passes.schedule.machines import Machine
 from tilec.passes.schedule.model import Answer, Bound, Problem
 from tilec.passes.schedule.modulo_step import SEVERAL_STAGES
 from tilec.passes.subtile import split_rows
+from tilec.passes.sums_of_products import sums_of_products
 from tilec.passes.targets import TARGETS, Target
 from tilec.passes.warp_products import extra_smem, needs_warps, product_warps, share_products
 
@@ -101,7 +102,8 @@ def _asynchronous(tile: Kernel) -> Kernel:
 
 def simplified(kernel: Kernel, target: str) -> Kernel:
     """The TILE form that a target's passes begin with: all later forms have its bits."""
-    tile = _verified(canonicalize(join_bounds(canonicalize(_verified(kernel)))))
+    tile = sums_of_products(canonicalize(join_bounds(canonicalize(_verified(kernel)))))
+    tile = _verified(canonicalize(tile))
     row = TARGETS.get(target)
     if row is None or row.products != "wgmma":
         return tile
