@@ -228,10 +228,10 @@ class _Values(_Scanner):
         self.expect(",")
         self.expect("contiguous=")
         contiguous = None if self.take("?") else self.integer()
-        aligned = not self.take(",")
-        if not aligned:
-            self.expect("unaligned")
-        return TensorType(dtype, rank, contiguous, aligned)
+        flags = []
+        while self.take(","):
+            flags.append(self.match("unaligned|divisible", "unaligned or divisible"))
+        return TensorType(dtype, rank, contiguous, "unaligned" not in flags, "divisible" in flags)
 
     def aref(self) -> ArefType:
         payload: list[TileType] = []

@@ -135,17 +135,20 @@ class TensorType:
 
     ``contiguous`` is the dimension with stride 1 (None: no such dimension);
     ``aligned`` says that the base address and all other strides are multiples
-    of 16 bytes, which TMA needs. Both are facts of the specialisation.
+    of 16 bytes, which TMA needs; ``divisible`` that the extent of the contiguous
+    dimension is one too, so that 16 bytes lie in the tensor as a whole or not at
+    all. All are facts of the specialisation.
     """
 
     dtype: DType
     rank: int
     contiguous: int | None = None
     aligned: bool = True
+    divisible: bool = False
 
     def __str__(self) -> str:
         order = "?" if self.contiguous is None else str(self.contiguous)
-        flag = "" if self.aligned else ", unaligned"
+        flag = ("" if self.aligned else ", unaligned") + (", divisible" if self.divisible else "")
         return f"tensor<{self.dtype}, {self.rank}, contiguous={order}{flag}>"
 
 

@@ -103,6 +103,13 @@ def tensor_type(x: Any) -> TensorType:
     return describe(x).tensor
 
 
+def is_divisible(x: Any) -> bool:
+    """Whether the extent of an array's contiguous dimension is a multiple of 16 bytes."""
+    found = describe(x)
+    axis = found.tensor.contiguous
+    return axis is not None and found.shape[axis] * found.tensor.dtype.bytes % 16 == 0
+
+
 def require_writable(array: Array, name: str) -> None:
     """Refuse a read-only array as an argument that the kernel writes."""
     if not array.flags.writeable:

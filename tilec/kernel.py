@@ -80,7 +80,8 @@ class KernelFunction:
         """Compile without a device.
 
         ``signature`` has a type for each run-time parameter: ``tl.Tensor["f16", 2]``,
-        "f16[2]" (row-major and aligned to 16 bytes), "f16[2, contiguous=0, unaligned]",
+        "f16[2]" (row-major and aligned to 16 bytes), "f16[2, divisible]" (rows of whole
+        16 bytes, too: less code), "f16[2, contiguous=0, unaligned]",
         a scalar "i32", or a dtype. Keywords are constexpr parameters and fields of
         `tilec.driver.Options`.
         """
@@ -179,6 +180,8 @@ class Launcher:
                 raise TilecValueError(
                     "V353", f"no backend named {chosen!r}", help=f"one of {', '.join(BACKENDS)}"
                 )
+            if chosen in ("cuda", "emulator"):
+                types = {n: sig.with_extents(t, values[n]) for n, t in types.items()}
             _check_options(num_threads, options)
             grid = resolve_grid(self.grid, constants)
             traced = kernel._trace(types, constants)

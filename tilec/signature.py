@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any
 
@@ -131,14 +131,16 @@ def _parse_text(text: str, name: str) -> Type:
     type_ = _dense(dtype_of(match[1]), int(match[2]))
     for flag in filter(None, (f.strip() for f in match[3].split(","))):
         if flag == "unaligned":
-            type_ = TensorType(type_.dtype, type_.rank, type_.contiguous, False)
+            type_ = replace(type_, aligned=False)
+        elif flag == "divisible":
+            type_ = replace(type_, divisible=True)
         elif re.fullmatch(r"contiguous=(\d+|none)", flag):
             axis = flag.split("=")[1]
-            type_ = TensorType(type_.dtype, type_.rank, None if axis == "none" else int(axis), type_.aligned)
+            type_ = replace(type_, contiguous=None if axis == "none" else int(axis))
         else:
             raise TilecValueError(
                 "V350", f"signature of {name!r}: unknown property {flag!r} in {text!r}",
-                help='known are "contiguous=AXIS", "contiguous=none" and "unaligned"',
+                help='known are "contiguous=AXIS", "contiguous=none", "unaligned" and "divisible"',
             )  # fmt: skip
     if type_.contiguous is not None and type_.contiguous >= type_.rank > 0:
         raise TilecValueError("V350", f"signature of {name!r}: {text!r} has no axis {type_.contiguous}")
@@ -200,6 +202,13 @@ def argument_type(p: Parameter, value: Any) -> Type:
         raise TilecTypeError("T352", f"argument {p.name!r} is {value}, but the parameter is a tensor",
                              help="pass an array")  # fmt: skip
     return scalar(_scalar_dtype(p, value))
+
+
+def with_extents(type_: Type, value: Any) -> Type:
+    """The type of a launch argument with what its extents tell, which code for a GPU relies on."""
+    if not isinstance(type_, TensorType):
+        return type_
+    return replace(type_, divisible=arrays.is_divisible(value))
 
 
 def _described(name: str, value: Any) -> arrays.Described:

@@ -15,7 +15,7 @@ from tilec.backends.ptx.context import Emitter, Tensor
 from tilec.backends.ptx.coords import both, inside, is_first_holder, thread_coord
 from tilec.backends.ptx.hopper_smem import SmemTile
 from tilec.backends.ptx.hopper_views import identity
-from tilec.backends.ptx.tensors import Window, wide_index
+from tilec.backends.ptx.tensors import Start, Window, wide_index
 from tilec.ir.core import Block, Op, Value
 from tilec.ir.layout import Basis, blocked
 from tilec.ir.ptx.module import Addr, Int, Not, Reg
@@ -201,7 +201,7 @@ class Copies:
     def copy_ragged(self, load: Pending, base: Reg, slot: Slot) -> None:
         """All copies of a tile that may hang over an end of the tensor."""
         e = self.e
-        offsets = [wide_index(e, dtype, reg) for dtype, reg in load.offsets.values()]
+        offsets = [Start(wide_index(e, dtype, reg)) for dtype, reg in load.offsets.values()]
         window = Window(e, self.tensor, self.shape, self.layout, offsets)
         for source, (coords, guard) in zip(self.rows(base), self.chunks(), strict=True):
             ok = both(e, [*window.tests(coords), load.comes])

@@ -78,6 +78,11 @@ def extreme(name: str) -> Element:
     return element
 
 
+def _div(e: Emitter, op: Op) -> None:
+    opcode = "div.full.f32" if op in e.rough else "div.rn.{t}"
+    rounded(_simple("", opcode))(e, op)
+
+
 def _neg(e: Emitter, dtype: DType, a: Reg) -> Reg:
     t = compute_type(dtype)
     if dtype.is_float:
@@ -210,7 +215,7 @@ RULES: dict[str, Rule] = {
     "add": rounded(_simple("add.{t}", "add.rn.{t}")),
     "sub": rounded(_simple("sub.{t}", "sub.rn.{t}")),
     "mul": rounded(_simple("mul.lo.{t}", "mul.rn.{t}")),
-    "div": rounded(_simple("", "div.rn.{t}")),
+    "div": _div,
     "sqrt": rounded(_simple("", "sqrt.rn.{t}")),
     "floor": rounded(_simple("", "cvt.rmi.{t}.{t}")),
     "ceil": rounded(_simple("", "cvt.rpi.{t}.{t}")),

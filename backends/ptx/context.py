@@ -21,6 +21,7 @@ from typing import Any
 from tilec.backends.artifact import Param, TensorMap
 from tilec.backends.ptx.liveness import deaths, op_uses
 from tilec.backends.ptx.order import Order
+from tilec.backends.ptx.quotients import rough_quotients
 from tilec.backends.ptx.strips import run_chain, units
 from tilec.ir.core import Block, Kernel, Op, Value, walk
 from tilec.ir.errors import InternalError, UnsupportedError
@@ -119,11 +120,13 @@ class Emitter:
         self._deaths = deaths(kernel.body)
         self._holders: Counter[Reg] = Counter()
         self._moved: set[Value] = set()
+        self.defs = {r: op for op in walk(kernel.body) for r in op.results}
         self.constants = {
-            op.result: op.attrs["value"]
-            for op in walk(kernel.body)
+            r: op.attrs["value"]
+            for r, op in self.defs.items()
             if op.name == "const" and not op.attrs["shape"]
         }
+        self.rough = rough_quotients(kernel.body)
         self._caches: list[dict[Hashable, Any]] = [{}]
 
     # Instructions.

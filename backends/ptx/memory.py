@@ -11,13 +11,13 @@ from tilec.backends.ptx.coords import both, inside, is_first_holder, is_padding
 from tilec.backends.ptx.exchange import load_into, read, stored, write
 from tilec.backends.ptx.numeric import constant
 from tilec.backends.ptx.shapes import tile_of
-from tilec.backends.ptx.tensors import Window, vector_width, wide_index
+from tilec.backends.ptx.tensors import Window, start_of, unaligned, vector_width, wide_index
 from tilec.backends.ptx.vectors import load_vector, store_vector
 from tilec.ir.core import Op
 from tilec.ir.errors import UnsupportedError
 from tilec.ir.layout import Basis, Layout, pad_shape
 from tilec.ir.ops import attr
-from tilec.ir.ptx.module import Addr, Int, Not, Reg
+from tilec.ir.ptx.module import Addr, Int, Reg
 from tilec.ir.types import DType, TensorType
 
 GRID_AXES = "xyz"
@@ -59,9 +59,7 @@ def _section(e: Emitter, op: Op) -> None:
 
 
 def _window(e: Emitter, op: Op, shape: Sequence[int], layout: Layout, first: int) -> Window:
-    offsets = [
-        wide_index(e, dtype_of_operand(op, i), e.fragment(op.args[i]).reg) for i in range(first, len(op.args))
-    ]
+    offsets = [start_of(e, value) for value in op.args[first:]]
     return Window(e, e.tensor(op.args[0]), shape, layout, offsets)
 
 
@@ -69,35 +67,21 @@ def _load(e: Emitter, op: Op) -> None:
     t = tile_of(op.result)
     into = e.fresh(t)
     window = _window(e, op, t.shape, into.layout, 1)
-    pad = constant(e, t.dtype, attr(op, "pad"))
-    coords = into.layout.register_coords()
+    pad, coords = attr(op, "pad"), into.layout.register_coords()
 
-    def whole(width: int) -> None:
+    def access(width: int) -> None:
         for i in range(0, len(coords), width):
-            ok = inside(e, into.layout, t.shape, coords[i])
-            if ok is False:
-                _fill(e, t.dtype, into.regs[i : i + width], pad)
-            else:
-                guard = ok if isinstance(ok, Reg) else None
-                load_vector(e, t.dtype, into.regs[i : i + width], window.address(coords[i]), guard)
-
-    def single() -> None:
-        for c, reg in zip(coords, into.regs, strict=True):
-            if is_padding(t.shape, c):
-                _fill(e, t.dtype, [reg], pad)
+            regs = into.regs[i : i + width]
+            if is_padding(t.shape, coords[i]):
+                _fill(e, t.dtype, regs, constant(e, t.dtype, pad))
                 continue
-            guard = both(e, window.tests(c))
-            load_into(
-                e,
-                t.dtype,
-                reg,
-                "ld.global",
-                window.address(c),
-                guard if isinstance(guard, Reg) else None,
-                pad,
+            guard = both(e, window.tests(coords[i]))
+            where = window.address(coords[i])
+            load_vector(
+                e, t.dtype, regs, where, guard if isinstance(guard, Reg) else None, pad=attr(op, "pad")
             )
 
-    _either(e, window, whole, single)
+    _either(e, window, access)
     e.bind(op.result, into)
 
 
@@ -106,24 +90,26 @@ def _fill(e: Emitter, dtype: DType, regs: Sequence[Reg], value: Reg) -> None:
         e.emit(f"mov.{register_type(dtype)}", reg, value)
 
 
-def _either(e: Emitter, window: Window, whole: Callable[[int], None], single: Callable[[], None]) -> None:
-    """Vector accesses where the whole tile lies inside, else one by one; a uniform branch."""
+def _either(e: Emitter, window: Window, access: Callable[[int], None]) -> None:
+    """Accesses of as many elements as lie in a row; one by one where that is not known, and not so."""
     axis, width = vector_width(window.tensor, window.shape, window.layout)
-    if width == 1:
-        single()
+    torn = unaligned(window, axis, width) if width > 1 else None
+    if torn is None:
+        access(width)
         return
     ragged, done = e.label("ragged"), e.label("done")
-    ok = window.whole(width, axis)
-    e.emit("bra.uni", ragged, pred=Not(ok))
-    with e.scope():
-        window.fork()
-        whole(width)
+    e.emit("bra.uni", ragged, pred=torn)
+    _branch(e, window, lambda: access(width))
     e.emit("bra.uni", done)
     e.place(ragged)
+    _branch(e, window, lambda: access(1))
+    e.place(done)
+
+
+def _branch(e: Emitter, window: Window, emit: Callable[[], None]) -> None:
     with e.scope():
         window.fork()
-        single()
-    e.place(done)
+        emit()
 
 
 def _store(e: Emitter, op: Op) -> None:
@@ -132,23 +118,14 @@ def _store(e: Emitter, op: Op) -> None:
     first = is_first_holder(e, source.layout)
     coords = source.layout.register_coords()
 
-    def whole(width: int) -> None:
+    def access(width: int) -> None:
         for i in range(0, len(coords), width):
-            ok = inside(e, source.layout, source.shape, coords[i])
-            guard = False if ok is False else both(e, [first, ok if isinstance(ok, Reg) else None])
-            if guard is not False:
-                regs, g = source.regs[i : i + width], guard if isinstance(guard, Reg) else None
-                store_vector(e, source.dtype, regs, window.address(coords[i]), g)
+            if not is_padding(source.shape, coords[i]):
+                guard = both(e, [first, *window.tests(coords[i])])
+                regs, only = source.regs[i : i + width], guard if isinstance(guard, Reg) else None
+                store_vector(e, source.dtype, regs, window.address(coords[i]), only)
 
-    def single() -> None:
-        for c, reg in zip(coords, source.regs, strict=True):
-            if not is_padding(source.shape, c):
-                guard = both(e, [first, *window.tests(c)])
-                store_vector(
-                    e, source.dtype, [reg], window.address(c), guard if isinstance(guard, Reg) else None
-                )
-
-    _either(e, window, whole, single)
+    _either(e, window, access)
 
 
 class _Cells:

@@ -155,7 +155,10 @@ def _clone(e: Emitter, op: Op, strip: Strip, env: dict[Value, Value]) -> Op:
     args = tuple(env.get(a, a) for a in op.args)
     if op.name == "load":
         args = (args[0], *_moved(e, args[1:], strip, op.result.type))
-    return Op(op.name, args, attrs, (result,), (), op.loc)
+    clone = Op(op.name, args, attrs, (result,), (), op.loc)
+    if op in e.rough:
+        e.rough.add(clone)
+    return clone
 
 
 def _moved(e: Emitter, offsets: Sequence[Value], strip: Strip, whole: Type) -> list[Value]:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tilec.backends.ptx.context import Emitter, Tensor
-from tilec.backends.ptx.coords import thread_coord
+from tilec.backends.ptx.coords import inside, thread_coord
+from tilec.ir.core import Value
 from tilec.ir.layout import Basis, Layout
 from tilec.ir.ptx.module import Addr, Int, Reg
-from tilec.ir.types import DType
+from tilec.ir.types import DType, TileType, int32, uint32
+from tilec.passes.copy_rules import is_multiple
+
+NATURAL = ("program_id", "num_programs", "dim")  # ops whose results are never negative
+VECTORS = (16, 8, 4, 2, 1)  # elements of an access at once
+SMALL = 1 << 30
 
 
 def wide_index(e: Emitter, dtype: DType, x: Reg) -> Reg:
@@ -19,18 +26,47 @@ def wide_index(e: Emitter, dtype: DType, x: Reg) -> Reg:
     return e.cached((opcode, x), lambda: e.make("b64", opcode, x))  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where a tile starts along an axis: as a signed 64-bit number, as the int32 that it was made of
+    (None if there is none), its value if that is known, and of which power of two it is a multiple.
+    """
+
+    wide: Reg
+    narrow: Reg | None = None
+    known: int | None = None
+    multiple: int = 1
+
+    @property
+    def small(self) -> bool:
+        """Whether it is known, and neither negative nor so large that sums with it may wrap."""
+        return self.known is not None and 0 <= self.known < SMALL
+
+
+def start_of(e: Emitter, value: Value) -> Start:
+    """The offset that a scalar integer names."""
+    t, reg, op = value.type, e.fragment(value).reg, e.defs.get(value)
+    assert isinstance(t, TileType)
+    multiple = next(n for n in VECTORS if is_multiple(value, n, e.defs))
+    if t.dtype != int32:
+        return Start(wide_index(e, t.dtype, reg), multiple=multiple)
+    natural = op is not None and op.name in NATURAL
+    return Start(wide_index(e, uint32 if natural else int32, reg), reg, e.constants.get(value), multiple)
+
+
 class Window:
-    """A tile of a tensor at offsets (64 bits each), spread over threads by a layout."""
+    """A tile of a tensor, spread over threads by a layout."""
 
     def __init__(
-        self, e: Emitter, tensor: Tensor, shape: Sequence[int], layout: Layout, offsets: Sequence[Reg]
+        self, e: Emitter, tensor: Tensor, shape: Sequence[int], layout: Layout, offsets: Sequence[Start]
     ) -> None:
-        self.e, self.tensor, self.shape, self.layout, self.offsets = e, tensor, shape, layout, offsets
+        self.e, self.tensor, self.shape, self.layout = e, tensor, shape, layout
+        self.offsets = offsets
         self.size = tensor.type.dtype.bytes
         self.steps = [self._bytes(s) for s in tensor.strides]
         self.base = self._base()
         self._rows: dict[Basis, Reg] = {}
-        self._tests: dict[tuple[int, int], Reg] = {}
+        self._tests: dict[tuple[int, int], list[Reg]] = {}
         self._bounds: dict[int, tuple[Reg, Reg]] = {}
 
     def _bytes(self, stride: Reg | Int) -> Reg | Int:
@@ -43,12 +79,35 @@ class Window:
     def _base(self) -> Reg:
         """The address of the thread's element of register 0."""
         e, at = self.e, self.tensor.pointer
-        for axis, (offset, step) in enumerate(zip(self.offsets, self.steps, strict=True)):
-            thread = thread_coord(e, self.layout, axis)
-            if thread is not None:
-                offset = e.make("b64", "add.s64", offset, e.make("b64", "cvt.u64.u32", thread))
-            at = e.make("b64", "mad.lo.s64", offset, step, at)
+        for axis, step in enumerate(self.steps):
+            offset = self.offsets[axis]
+            if offset.known == 0 and thread_coord(e, self.layout, axis) is None:
+                continue
+            if isinstance(step, Int) and offset.narrow is not None:
+                at = e.make("b64", "mad.wide.s32", self.first(axis), step, at)
+            else:
+                at = e.make("b64", "mad.lo.s64", self._wide_first(axis), step, at)
         return at
+
+    def first(self, axis: int) -> Reg:
+        """The thread's first coordinate in the tensor, as 32 bits: where it lies outside they may wrap."""
+        e, offset = self.e, self.offsets[axis]
+        thread = thread_coord(e, self.layout, axis)
+        assert offset.narrow is not None
+        if thread is None:
+            return offset.narrow
+        if offset.known == 0:
+            return thread
+        key = ("first", offset.narrow, thread)
+        return e.cached(key, lambda: e.make("b32", "add.s32", offset.narrow, thread))  # type: ignore[no-any-return, arg-type]
+
+    def _wide_first(self, axis: int) -> Reg:
+        e, offset = self.e, self.offsets[axis]
+        thread = thread_coord(e, self.layout, axis)
+        if thread is None:
+            return offset.wide
+        moved = e.cached(("cvt.u64.u32", thread), lambda: e.make("b64", "cvt.u64.u32", thread))
+        return moved if offset.known == 0 else e.make("b64", "add.s64", offset.wide, moved)
 
     def fork(self) -> None:
         """Forget what was computed for elements: the code that follows is another branch."""
@@ -73,19 +132,40 @@ class Window:
 
     def tests(self, coords: Basis) -> list[Reg]:
         """Predicates that together say that an element lies in the tensor and in the tile."""
-        return [self._test(axis, c) for axis, c in enumerate(coords)]
+        return [test for axis, c in enumerate(coords) for test in self._test(axis, c)]
 
-    def _test(self, axis: int, c: int) -> Reg:
+    def _test(self, axis: int, c: int) -> list[Reg]:
         if (axis, c) not in self._tests:
-            at, span = self.bound(axis)
-            moved = self.e.make("b32", "add.s32", at, Int(c)) if c else at
-            self._tests[axis, c] = self.e.make("pred", "setp.lt.u32", moved, span)
+            narrow = self.offsets[axis].narrow is not None
+            self._tests[axis, c] = self._narrow_test(axis, c) if narrow else [self._wide_test(axis, c)]
         return self._tests[axis, c]
+
+    def _narrow_test(self, axis: int, c: int) -> list[Reg]:
+        """Of a 32-bit offset one comparison, as numbers without sign, tells both ends: what lies before
+        the tensor, and what wraps, is larger than any extent."""
+        e, dim = self.e, self.tensor.dims[axis]
+        padding = inside(e, self.layout, self.shape, [c if a == axis else 0 for a in range(len(self.shape))])
+        assert padding is not False
+        found = [padding] if isinstance(padding, Reg) else []
+        return [e.cached(("inside", self.first(axis), c, dim), lambda: self._below(axis, c)), *found]
+
+    def _below(self, axis: int, c: int) -> Reg:
+        e, dim, at = self.e, self.tensor.dims[axis], self.first(axis)
+        if self.offsets[axis].small and c:
+            left = e.cached(("left", at, dim), lambda: e.make("b32", "sub.s32", dim, at))
+            return e.make("pred", "setp.gt.s32", left, Int(c))
+        moved = e.make("b32", "add.s32", at, Int(c)) if c else at
+        return e.make("pred", "setp.lt.u32", moved, dim)
+
+    def _wide_test(self, axis: int, c: int) -> Reg:
+        at, span = self.bound(axis)
+        moved = self.e.make("b32", "add.s32", at, Int(c)) if c else at
+        return self.e.make("pred", "setp.lt.u32", moved, span)
 
     def bound(self, axis: int) -> tuple[Reg, Reg]:
         """(thread's coordinate - first coordinate inside, number of coordinates inside)."""
         if axis not in self._bounds:
-            e, offset = self.e, self.offsets[axis]
+            e, offset = self.e, self.offsets[axis].wide
             dim = e.make("b64", "cvt.s64.s32", self.tensor.dims[axis])
             low = self._clamp(e.make("b64", "neg.s64", offset), axis)
             high = self._clamp(e.make("b64", "sub.s64", dim, offset), axis)
@@ -101,18 +181,6 @@ class Window:
         x = e.make("b64", "min.s64", e.make("b64", "max.s64", x, Int(0)), Int(self.shape[axis]))
         return e.make("b32", "cvt.u32.u64", x)
 
-    def whole(self, vector: int, axis: int) -> Reg:
-        """A uniform predicate: the tile lies inside, and vectors along ``axis`` are aligned."""
-        e, ok = self.e, None
-        for dim, offset, extent in zip(self.tensor.dims, self.offsets, self.shape, strict=True):
-            limit = e.make("b64", "sub.s64", e.make("b64", "cvt.s64.s32", dim), Int(extent))
-            below = e.make("pred", "setp.le.s64", offset, limit)
-            both = e.make("pred", "setp.ge.and.s64", offset, Int(0), below)
-            ok = both if ok is None else e.make("pred", "and.pred", ok, both)
-        low = e.make("b64", "and.b64", self.offsets[axis], Int(vector - 1))
-        aligned = e.make("pred", "setp.eq.s64", low, Int(0))
-        return aligned if ok is None else e.make("pred", "and.pred", ok, aligned)
-
 
 def vector_width(tensor: Tensor, shape: Sequence[int], layout: Layout) -> tuple[int, int]:
     """(axis, elements) of the widest access of consecutive registers, up to 16 bytes."""
@@ -126,3 +194,17 @@ def vector_width(tensor: Tensor, shape: Sequence[int], layout: Layout) -> tuple[
     while shape[axis] % width:
         width //= 2
     return axis, width
+
+
+def unaligned(window: Window, axis: int, width: int) -> Reg | None:
+    """A uniform predicate: accesses of ``width`` elements along ``axis`` may be torn by the tensor's end, or
+    start where they must not. None: it is known that they never are."""
+    e, offset, tests = window.e, window.offsets[axis], []
+    if not window.tensor.type.divisible:
+        tests.append(e.make("b32", "and.b32", window.tensor.dims[axis], Int(width - 1)))
+    if offset.multiple < width:
+        tests.append(e.make("b32", "cvt.u32.u64", e.make("b64", "and.b64", offset.wide, Int(width - 1))))
+    if not tests:
+        return None
+    bits = tests[0] if len(tests) == 1 else e.make("b32", "or.b32", *tests)
+    return e.make("pred", "setp.ne.s32", bits, Int(0))

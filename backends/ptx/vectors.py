@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from tilec.backends.ptx.context import Emitter, register_type
 from tilec.backends.ptx.exchange import load_into, memory_type, stored
 from tilec.backends.ptx.numeric import constant
@@ -14,20 +16,34 @@ WORD = 4
 
 
 def load_vector(
-    e: Emitter, dtype: DType, into: Sequence[Reg], where: Addr, guard: Reg | None, space: str = "global"
+    e: Emitter,
+    dtype: DType,
+    into: Sequence[Reg],
+    where: Addr,
+    guard: Reg | None,
+    space: str = "global",
+    pad: float = 0,
 ) -> None:
-    """Set registers to consecutive elements, aligned to the size of them all; 0 if not ``guard``."""
+    """Set registers to consecutive elements, aligned to the size of them all; ``pad`` if not ``guard``."""
     if len(into) == 1:
-        load_into(e, dtype, into[0], f"ld.{space}", where, guard)
+        other = constant(e, dtype, pad) if guard is not None else None
+        load_into(e, dtype, into[0], f"ld.{space}", where, guard, other)
         return
     words, type_ = _cells(e, dtype, into)
     if guard is not None:
+        filler = _repeated(dtype, pad, type_) if dtype.bytes < WORD else constant(e, dtype, pad)
         for word in words:
-            e.emit(f"mov.{type_}", word, Int(0) if type_[0] == "b" else constant(e, dtype, 0))
+            e.emit(f"mov.{type_}", word, filler)
     many = f".v{len(words)}" if len(words) > 1 else ""
     e.emit(f"ld.{space}{many}.{type_}", tuple(words) if many else words[0], where, pred=guard)
     if words is not into:
         _unpack(e, dtype, words, into)
+
+
+def _repeated(dtype: DType, number: float, type_: str) -> Int:
+    """A word ("b32" or "b16") of equal small elements."""
+    element = np.asarray(number).astype(dtype.np).tobytes()
+    return Int(int.from_bytes(element * (int(type_[1:]) // 8 // dtype.bytes), "little"))
 
 
 def _cells(e: Emitter, dtype: DType, into: Sequence[Reg]) -> tuple[Sequence[Reg], str]:

@@ -66,7 +66,8 @@ def _infer_section(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tupl
     check_axis(axis, t.rank, "section")
     for bound, name in zip(args[1:], ("start", "stop"), strict=True):
         scalar_int(bound, f"{name} of section")
-    return (TensorType(t.dtype, t.rank, t.contiguous, t.aligned and axis != t.contiguous),)
+    whole = axis != t.contiguous
+    return (TensorType(t.dtype, t.rank, t.contiguous, t.aligned and whole, t.divisible and whole),)
 
 
 @op("section", _infer_section, ("T", "start", "stop"), attrs=("axis",), family="grid")

@@ -208,3 +208,7 @@ def test_types_print_as_themselves() -> None:
     assert print_attr(TileType(float16, (128, 64), "smem")) == "tile<128x64xfloat16, smem>"
     assert print_attr(ArefType((TileType(float32, (4,)),), 3)) == "aref<tile<4xfloat32>, depth=3>"
     assert print_attr(TensorType(float16, 2, None, False)) == "tensor<float16, 2, contiguous=?, unaligned>"
+    assert print_attr(TensorType(float16, 1, 0, True, True)) == "tensor<float16, 1, contiguous=0, divisible>"
+    facts = TensorType(float16, 1, 0, False, True)
+    kernel = Kernel("k", (Value(facts, "X"),), Block((), (Op("yield"),)))
+    assert parse_kernel(print_kernel(kernel)).params[0].type == facts

@@ -448,6 +448,7 @@ def test_signatures() -> None:
     )
     assert types("f16[2, contiguous=0, unaligned]", "i32")[0] == TensorType(tl.float16, 2, 0, False)
     assert types("f16[2,contiguous=none]", "i32")[0] == TensorType(tl.float16, 2, None, True)
+    assert types("f16[2, divisible]", "i32")[0] == TensorType(tl.float16, 2, 1, True, True)
 
 
 def test_functions_are_documented_and_typed() -> None:
