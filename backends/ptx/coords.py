@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tilec.backends.ptx.context import Emitter
 from tilec.ir.layout import Layout
@@ -15,15 +15,17 @@ def thread_coord(e: Emitter, layout: Layout, axis: int) -> Reg | None:
     A register's coordinate is this plus that of ``layout.register_coords()``: layouts
     never let both set the same bit.
     """
-    bits = tuple(b[axis] for b in (*layout.lane, *layout.warp))
-    return e.cached(("coord", bits), lambda: _thread_coord(e, bits))  # type: ignore[no-any-return]
+    lane = tuple(b[axis] for b in layout.lane)
+    warp = tuple(b[axis] for b in layout.warp)
+    return e.cached(("coord", lane, warp), lambda: _thread_coord(e, lane, warp))  # type: ignore[no-any-return]
 
 
-def _thread_coord(e: Emitter, bits: Sequence[int]) -> Reg | None:
-    """``bits``: what each bit of the thread's number contributes, the lane's first."""
+def _thread_coord(e: Emitter, lane: Sequence[int], warp: Sequence[int]) -> Reg | None:
+    apart = [(x, run, len(v)) for x, v in ((e.lane, lane), (e.warp, warp)) for run in runs(v)]
+    joined = [(e.thread, run, len(lane) + len(warp)) for run in runs((*lane, *warp))]
     total: Reg | None = None
-    for run in runs(bits):
-        part = _part(e, run, len(bits))
+    for source, run, bits in joined if len(joined) < len(apart) else apart:
+        part = _part(e, source, run, bits)
         total = part if total is None else e.make("b32", "or.b32", total, part)
     return total
 
@@ -43,9 +45,9 @@ def runs(values: Sequence[int]) -> list[tuple[int, int, int]]:
     return found
 
 
-def _part(e: Emitter, run: tuple[int, int, int], bits: int) -> Reg:
+def _part(e: Emitter, source: Callable[[], Reg], run: tuple[int, int, int], bits: int) -> Reg:
     first, n, start = run
-    x = e.thread()
+    x = source()
     if first:
         x = e.make("b32", "shr.u32", x, Int(first))
     if first + n < bits:
