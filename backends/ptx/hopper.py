@@ -21,7 +21,7 @@ from tilec.backends.ptx.hopper_section import plan_sections, section
 from tilec.backends.ptx.hopper_smem import tile_bytes
 from tilec.backends.ptx.hopper_store import StorePlan, drain, only_stored, staging_key, store, store_plan
 from tilec.backends.ptx.hopper_tma import Pending, offsets
-from tilec.backends.ptx.hopper_wait import dot_wait, late_waits
+from tilec.backends.ptx.hopper_wait import dot_wait, late_waits, needless_waits
 from tilec.backends.ptx.shared_views import convert_rule, view_rule
 from tilec.ir.core import Block, Kernel, Op, Value, uses, walk
 from tilec.ir.errors import ResourceError
@@ -44,7 +44,7 @@ class Hopper:
         self.workspace = self.sections.workspace
         self.open: dict[Value, Ring] = {v: Ring(p, self.plan.rings[v]) for v, p in self.rings.items()}
         self.products = Products(kernel, rules["dot"])
-        self.late = late_waits(kernel.body)
+        self.late, self.needless = late_waits(kernel.body), needless_waits(kernel.body)
         self.alone, self.cluster = False, extents(kernel)
 
     @property
@@ -59,7 +59,7 @@ class Hopper:
             "turn.exit": lambda e, op: hopper_turns.leave(e, op, self.turns),
             "warp_groups": lambda e, op: run_groups(e, op, self),
             "dot": self.products.rule,
-            "dot.wait": lambda e, op: dot_wait(e, op, self.late),
+            "dot.wait": lambda e, op: dot_wait(e, op, self.late, self.needless),
             "load": self._load,
             "gather": self._gather,
             "store": self._store,

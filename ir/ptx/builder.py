@@ -38,6 +38,7 @@ from tilec.ir.ptx.module import (
     Vec,
     f32,
 )
+from tilec.ir.ptx.pairs import in_pairs
 from tilec.ir.ptx.printer import print_module
 
 _PREFIX = {"pred": "%p", "b16": "%rs", "b32": "%r", "b64": "%rd", "f32": "%f", "f64": "%fd"}
@@ -185,7 +186,7 @@ class Builder:
             self.name,
             tuple(self._params),
             tuple(self._directives.items()),
-            (*declared, *in_place(self._body)),
+            (*declared, *in_pairs(in_place(self._body))),
         )
         # Names without folders: the text must not depend on where a checkout lies.
         files = tuple(FileDirective(i, PurePath(name).name) for name, i in self._files.items())
