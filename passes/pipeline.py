@@ -26,6 +26,7 @@ from tilec.passes.schedule.joint import KernelPlan, plan_kernel
 from tilec.passes.schedule.machines import Machine
 from tilec.passes.schedule.model import Answer, Bound, Problem
 from tilec.passes.schedule.modulo_step import SEVERAL_STAGES
+from tilec.passes.schedule.shares import SHARES
 from tilec.passes.subtile import split_rows
 from tilec.passes.sums_of_products import sums_of_products
 from tilec.passes.targets import TARGETS, Target
@@ -41,12 +42,15 @@ class Options:
     the compute group, or of the only group. ``cluster``: how many programs side by side load
     together the tiles that they have in common, 0: as many as pay; the grid must be of whole clusters.
     None: the launch decides, which knows the grid.
+    ``exp2_share``: of 16 exponentials in a loop that fills a ring so many are polynomials, 0 to 8; None:
+    as many as pay.
     """
 
     stages: int | None = None
     specialize: bool | None = None
     num_warps: int | None = None
     cluster: int | None = None
+    exp2_share: int | None = None
 
 
 @dataclass(frozen=True)
@@ -124,16 +128,19 @@ def _ahead(tile: Kernel, target: Target, options: Options, log: tuple[str, ...])
     if taken:
         plan, scheduled = _filled(aref, target, options, plain.attrs["num_warps"], taken)
     problems = tuple(loop.problem for loop in plan.loops)
-    log = (*log, *map(_line, problems, plan.answers), f"one group of {plain.attrs['num_warps']} warps")
+    one = f"one group of {plain.attrs['num_warps']} warps"
+    log = (*log, *map(_line, problems, plan.answers), *plan.notes, one)
     nodes = tuple(loop.nodes for loop in plan.loops)
-    return Stages(tile, aref, problems, plan.answers, scheduled, log, nodes)
+    return Stages(tile, plan.kernel, problems, plan.answers, scheduled, log, nodes)
 
 
 def _filled(
     aref: Kernel, target: Target, options: Options, warps: int, taken: int
 ) -> tuple[KernelPlan, Kernel]:
     """A plan that leaves ``taken`` bytes of shared memory, if it can, and its program."""
-    plan = plan_kernel(aref, target.machine, warps=warps, stages=options.stages, scratch=taken)
+    plan = plan_kernel(
+        aref, target.machine, warps=warps, stages=options.stages, scratch=taken, share=options.exp2_share
+    )
     kernel = canonicalize(run_ahead(plan.kernel, plan.depths, warps))
     attrs = frozen(**{**kernel.attrs, "schedule": facts(plan)})
     return plan, _verified(share_products(kernel.with_(attrs=attrs), target.float8))
@@ -141,7 +148,8 @@ def _filled(
 
 def check_options(options: Options) -> None:
     """Refuse what no schedule can have; warps are judged where the groups are known."""
-    for name, kind in (("stages", int), ("specialize", bool), ("num_warps", int)):
+    kinds = (("stages", int), ("specialize", bool), ("num_warps", int), ("exp2_share", int))
+    for name, kind in kinds:
         value = getattr(options, name)
         if value is not None and type(value) is not kind:
             raise TilecTypeError("T130", f"{name}={value!r} is no {kind.__name__}",
@@ -151,6 +159,8 @@ def check_options(options: Options) -> None:
     sizes = (AT_LAUNCH, IF_IT_PAYS, *SIZES)
     if options.cluster not in sizes or isinstance(options.cluster, bool):
         raise TilecValueError("V133", f"cluster={options.cluster}", help=f"one of {sizes}")
+    if options.exp2_share not in (None, 0, *SHARES):
+        raise TilecValueError("V135", f"exp2_share={options.exp2_share}", help=f"0 to {SHARES[-1]} of 16")
 
 
 def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log: tuple[str, ...]) -> Stages:
@@ -167,7 +177,7 @@ def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log:
     )
     problems = tuple(loop.problem for loop in plan.loops)
     solved = tuple(zip(problems, plan.answers, strict=True))
-    log = (*log, *map(_line, problems, plan.answers), _split_line(scheduled))
+    log = (*log, *map(_line, problems, plan.answers), *plan.notes, _split_line(scheduled))
     if options.cluster != 1:
         scheduled, shared = clustered(scheduled, machine, solved, options.cluster)
         log = (*log, shared)
@@ -216,7 +226,15 @@ def _fitted(choice: Choice, machine: Machine, options: Options) -> tuple[KernelP
 
 def _planned(choice: Choice, machine: Machine, options: Options, scratch: int) -> tuple[KernelPlan, Kernel]:
     aref, warps, parts = choice
-    plan = plan_kernel(aref, machine, warps=warps, parts=parts, stages=options.stages, scratch=scratch)
+    plan = plan_kernel(
+        aref,
+        machine,
+        warps=warps,
+        parts=parts,
+        stages=options.stages,
+        scratch=scratch,
+        share=options.exp2_share,
+    )
     return plan, _verified(canonicalize(open_masks(canonicalize(specialize(plan)))))
 
 

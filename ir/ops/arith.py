@@ -26,6 +26,8 @@ INTEGER = ("int", "uint")
 BITS = ("int", "uint", "bool")
 FLOAT = ("float",)
 ANY = ("int", "uint", "float", "bool")
+# Ops that a GPU computes with ex2. ``share``: of 16 elements of a thread so many by a polynomial instead.
+EXPONENTIALS = ("exp", "exp2", "tanh", "sigmoid", "erf")
 
 
 def _same(name: str, kinds: tuple[str, ...], result: DType | None = None) -> TypeRule:
@@ -45,8 +47,9 @@ def _same(name: str, kinds: tuple[str, ...], result: DType | None = None) -> Typ
 
 
 def _elementwise(
-    name: str, kinds: tuple[str, ...], arity: int, result: DType | None = None, family: str = ""
-) -> Callable[[Callable[..., Any]], Any]:
+    name: str, kinds: tuple[str, ...], arity: int, result: DType | None = None, family: str = "",
+    optional: Mapping[str, Any] | None = None,
+) -> Callable[[Callable[..., Any]], Any]:  # fmt: skip
     """Register a numpy function as the meaning of an elementwise op."""
 
     def wrap(fn: Callable[..., Any]) -> Any:
@@ -59,7 +62,8 @@ def _elementwise(
 
         meaning.__doc__ = fn.__doc__
         rule = _same(name, kinds, result)
-        return op(name, rule, ("a", "b", "c")[:arity], family=family or f"elementwise{arity}")(meaning)
+        operands = ("a", "b", "c")[:arity]
+        return op(name, rule, operands, family=family or f"elementwise{arity}", optional=optional)(meaning)
 
     return wrap
 
@@ -77,7 +81,7 @@ def _unary(name: str, kinds: tuple[str, ...], doc: str, fn: Callable[..., Any]) 
         return fn(a)
 
     meaning.__doc__ = doc
-    _elementwise(name, kinds, 1)(meaning)
+    _elementwise(name, kinds, 1, optional={"share": 0} if name in EXPONENTIALS else None)(meaning)
 
 
 def _compare(name: str, fn: Callable[..., Any], kinds: tuple[str, ...] = NUMBER) -> None:

@@ -18,6 +18,7 @@ from tilec.passes.make_async import LOAD
 from tilec.passes.schedule.distribute import compute_block, consumers, effects, load_block, why_not_closed
 from tilec.passes.schedule.follow import Place, follow, mark
 from tilec.passes.schedule.joint import KernelPlan
+from tilec.passes.schedule.shares import share_of
 from tilec.passes.thread_copies import group_registers
 
 LOAD_WARPS = WARPGROUP = 4
@@ -108,6 +109,8 @@ def facts(plan: KernelPlan) -> tuple[tuple[tuple[str, Any], ...], ...]:
         if answer.schedule is not None:
             stages = max(map(answer.schedule.stage, answer.schedule.times), default=0) + 1
             row |= {"ii": answer.schedule.ii, "stages": stages}
+        if share_of(loop):
+            row["share"] = share_of(loop)
         row["depths"] = tuple((b.id, plan.depths[b.id]) for b in loop.problem.buffers)
         rows.append(tuple(row.items()))
     return tuple(rows)

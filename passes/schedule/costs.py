@@ -44,6 +44,8 @@ _WORK: dict[str, tuple[float, float, float]] = {
     "sigmoid": (2, 0, 2), "erf": (17, 3, 2), "div": (6, 2, 1), "pow": (4, 16, 4), "mod": (8, 2, 2),
     "floordiv": (6, 2, 2), "floor": (0, 0, 1), "ceil": (0, 0, 1), "rint": (0, 0, 1),
 }  # fmt: skip
+POLYNOMIAL = (9, 3)  # of 2**x, on FMA and ALU, in place of one on XU (backends/ptx/exp2.py)
+SIXTEEN = 16  # the ``share`` of an op is so many in 16 elements
 _INTEGER = {
     "mul": (1.0, 0.0, 0.0),
     "div": (13.0, 20.0, 3.0),
@@ -52,7 +54,7 @@ _INTEGER = {
 }
 _FREE = ("const", "arange", "reshape", "permute", "broadcast", "bitcast", "slice", "assume", "yield")
 _MEMORY = ("load", "store", "gather", "scatter", "atomic")
-_PIPES = ("FMA", "ALU", "XU")
+PIPES = ("FMA", "ALU", "XU")
 
 
 def cost(op: Op, machine: Machine, *, warps: int = 4, through_ring: bool = False) -> Cost:
@@ -143,7 +145,7 @@ def _exchange(op: Op, machine: Machine) -> Cost:
 
 def _simt(work: tuple[float, ...], elements: int, machine: Machine, warps: int, tail: int) -> Cost:
     """Instructions on the three pipes side by side; the group issues at most 128 results per cycle."""
-    lengths = {p: ceil(elements * w / _rate(machine, p)) for p, w in zip(_PIPES, work, strict=True) if w}
+    lengths = {p: ceil(elements * w / _rate(machine, p)) for p, w in zip(PIPES, work, strict=True) if w}
     share = SUBCORES / min(warps, SUBCORES)
     spent = ceil(share * max(*lengths.values(), ceil(elements * sum(work) / ISSUE))) + tail
     last = max(dict(machine.latency)[p] for p in lengths)
@@ -161,7 +163,8 @@ def _work(op: Op) -> tuple[float, float, float]:
     fma, alu, xu = _WORK.get(op.name, (0, 1, 0))
     if first.dtype.bits < 32:
         fma, alu = fma + len(op.args), alu + 1
-    return fma, alu, xu
+    share = op.attrs.get("share", 0) / SIXTEEN
+    return fma + share * POLYNOMIAL[0], alu + share * POLYNOMIAL[1], xu - share
 
 
 def _cast(op: Op) -> tuple[float, float, float]:

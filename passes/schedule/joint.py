@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 
 from tilec.ir.core import Kernel, Op
 from tilec.ir.errors import InternalError
+from tilec.passes.schedule import shares
 from tilec.passes.schedule.checker import violations
-from tilec.passes.schedule.extract import LoopProblem, Wishes, loop_problem, ring_loops
+from tilec.passes.schedule.extract import LoopProblem, Wishes, ring_loops
 from tilec.passes.schedule.follow import Place, places
 from tilec.passes.schedule.machines import Machine
 from tilec.passes.schedule.model import Answer, Problem, Schedule
 from tilec.passes.schedule.plan import compute_groups, program, turns
-from tilec.passes.schedule.proofs import solve_once
 from tilec.passes.schedule.slots import Ring, budget, least, rings, total, with_spares
 
 UNIT = "TC"
-RLIMIT = 30_000_000  # z3 resource units for one loop, some seconds: what a compilation may cost
+RLIMIT = shares.RLIMIT
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,7 @@ class KernelPlan:
     answers: tuple[Answer, ...]
     depths: Mapping[str, int]
     places: Mapping[Op, Place]
+    notes: tuple[str, ...] = ()
 
     @property
     def interval(self) -> int:
@@ -56,35 +57,44 @@ def plan_kernel(
     parts: int = 1,
     stages: int | None = None,
     scratch: int = 0,
+    share: int | None = None,
 ) -> KernelPlan:
     """The plan of an AREF kernel of ``parts`` sub-tiles, each run by ``warps`` warps.
 
-    ``scratch`` bytes of shared memory are kept free if the rings can spare them. ResourceError
+    ``scratch`` bytes of shared memory are kept free if the rings can spare them; ``share`` of 16
+    exponentials are polynomials, or as many as pay. ResourceError
     or InfeasibleError if the rings do not fit.
     """
     found = rings(kernel, stages)
     limit = budget(kernel, found, machine.smem - machine.smem_kept, scratch)
     depths, loops, answers = least(found), list[LoopProblem](), list[Answer]()
+    shared, where, notes = kernel, list[shares.Place](), list[str]()
     for number, loop in enumerate(ring_loops(kernel)):
         taken = machine.smem - machine.smem_kept - limit + _others(found, depths, loop)
         wishes = Wishes(stages, warps, parts, taken)
-        loops.append(loop_problem(kernel, number, machine, wishes))
-        answers.append(solve_once(loops[-1].problem, RLIMIT))
+        where.append(shares.Place(number, machine, wishes))
+        best, note = shares.best_variant(shared, where[-1], share)
+        shared, notes = best.kernel, [*notes, *([note] if note else [])]
+        loops.append(best.loop)
+        answers.append(best.answer)
         if answers[-1].schedule is not None:
             depths.update(answers[-1].schedule.depths)
     depths = with_spares(found, depths, limit, machine.max_depth)
     answers = [_deepened(a, depths) for a in answers]
     for solved, answer in zip(loops, answers, strict=True):
         check(solved.problem, answer)
+    if shared is not kernel:
+        shares.check_costs(shared, zip(where, loops, strict=True))
     count = max((len(compute_groups(a.schedule)) for a in answers if a.schedule), default=1)
     return KernelPlan(
-        kernel,
+        shared,
         count,
         warps,
         tuple(loops),
         tuple(answers),
         depths,
         _places(tuple(zip(loops, answers, strict=True))),
+        tuple(notes),
     )
 
 
