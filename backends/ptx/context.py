@@ -121,6 +121,8 @@ class Emitter:
         self._holders: Counter[Reg] = Counter()
         self._moved: set[Value] = set()
         self.defs = {r: op for op in walk(kernel.body) for r in op.results}
+        # For each element rounded to float8_e4m3 the f32 register that the conversion rounds as it must.
+        self.rounds_to_e4m3: dict[Reg, Reg] = {}
         self.constants = {
             r: op.attrs["value"]
             for r, op in self.defs.items()
@@ -224,6 +226,8 @@ class Emitter:
         if self.dies(value) and self._exclusive(value, source):
             self._moved.add(value)
             self._holders.subtract(source.regs)
+            for r in source.regs:
+                self.rounds_to_e4m3.pop(r, None)
             return replace(source, words=())
         regs = tuple(self.copy(r, register_type(source.dtype)) for r in source.regs)
         return replace(source, regs=regs, words=())

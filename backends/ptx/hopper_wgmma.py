@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from tilec.backends.ptx.context import Emitter, Fragment
 from tilec.backends.ptx.hopper_operands import M_BLOCK, MMA_DTYPES, REGISTER_FILE, WARPGROUP
 from tilec.backends.ptx.hopper_smem import Operand, k_step
+from tilec.backends.ptx.numeric import join_bytes
 from tilec.ir.errors import ResourceError
 from tilec.ir.layout import pad
 from tilec.ir.ptx.builder import Value as PtxValue
@@ -116,7 +117,7 @@ def packed(e: Emitter, fragment: Fragment) -> Packed:
     per = 4 // fragment.dtype.bytes
     regs = fragment.regs
     groups = [regs[i : i + per] for i in range(0, len(regs), per)]
-    join = _join_halves if per == 2 else _join_bytes
+    join = _join_halves if per == 2 else join_bytes
     return Packed(tuple(join(e, g) for g in groups), len(groups) // (4 * _row_blocks(fragment)))
 
 
@@ -126,7 +127,7 @@ def _from_quad(e: Emitter, regs: tuple[Reg, ...], half: int) -> Reg:
     ``regs``: two rows of an accumulator, ``half`` 0 or 2 the row. The columns are those of the
     threads 2(t mod 2) and the next, the lower or upper ones of each.
     """
-    own = _join_bytes(e, (*regs[half : half + 2], *regs[half + 4 : half + 6]))
+    own = join_bytes(e, (*regs[half : half + 2], *regs[half + 4 : half + 6]))
     first, upper = quad(e)
     second = e.cached("second of quad", lambda: e.make("b32", "add.s32", first, 1))
     parts = [e.make("b32", "shfl.sync.idx.b32", own, lane, 31, -1) for lane in (first, second)]
@@ -152,13 +153,6 @@ def _row_blocks(fragment: Fragment) -> int:
 
 def _join_halves(e: Emitter, halves: tuple[Reg, ...]) -> Reg:
     return e.make("b32", "mov.b32", halves)
-
-
-def _join_bytes(e: Emitter, parts: tuple[Reg, ...]) -> Reg:
-    """Four bytes, each in the low bits of a register, in one."""
-    wide = [e.make("b32", "cvt.u32.u16", r) if r.name.startswith("%rs") else r for r in parts]
-    low, high = (e.make("b32", "prmt.b32", wide[i], wide[i + 1], 0x0040) for i in (0, 2))
-    return e.make("b32", "prmt.b32", low, high, 0x5410)
 
 
 def products(

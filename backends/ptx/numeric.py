@@ -6,6 +6,8 @@ float16, bfloat16 and the 8-bit floats are computed in f32 and rounded once. 8- 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -91,14 +93,28 @@ def _round(e: Emitter, dtype: DType, x: Reg) -> Reg:
 
 def _round8(e: Emitter, dtype: DType, x: Reg) -> Reg:
     """The instruction saturates; beyond the range the result has to be NaN (e4m3) or infinity."""
-    near = e.make("b16", f"cvt.rn.satfinite.{_FP8[dtype.name]}x2.f32", f32(0.0), x)
     size = e.make("f32", "abs.f32", x)
-    e4m3 = dtype == float8_e4m3
-    limit = f32(E4M3_LIMIT if e4m3 else E5M2_LIMIT)
-    beyond = e.make("pred", "setp.gt.f32" if e4m3 else "setp.ge.f32", size, limit)
-    sign = e.make("b16", "and.b16", near, 0x80)
-    special = e.make("b16", "or.b16", sign, 0x7F if e4m3 else 0x7C)
-    return e.make("b16", "selp.b16", special, near, beyond)
+    if dtype == float8_e4m3:
+        beyond = e.make("pred", "setp.gt.f32", size, f32(E4M3_LIMIT))
+        kept = e.make("f32", "selp.f32", f32(nan), x, beyond)
+        near = e.make("b16", "cvt.rn.satfinite.e4m3x2.f32", f32(0.0), kept)
+        e.rounds_to_e4m3[near] = kept
+        return near
+    near = e.make("b16", "cvt.rn.satfinite.e5m2x2.f32", f32(0.0), x)
+    beyond = e.make("pred", "setp.ge.f32", size, f32(E5M2_LIMIT))
+    infinity = e.make("b16", "or.b16", e.make("b16", "and.b16", near, 0x80), 0x7C)
+    return e.make("b16", "selp.b16", infinity, near, beyond)
+
+
+def join_bytes(e: Emitter, parts: Sequence[Reg]) -> Reg:
+    """Four bytes, each in the low bits of a register, in one; those that were just rounded two at a time."""
+    kept = [e.rounds_to_e4m3[r] for r in parts if r in e.rounds_to_e4m3]
+    if len(kept) == len(parts):
+        opcode = "cvt.rn.satfinite.e4m3x2.f32"
+        return e.make("b32", "mov.b32", tuple(e.make("b16", opcode, kept[i + 1], kept[i]) for i in (0, 2)))
+    wide = [e.make("b32", "cvt.u32.u16", r) if r.name.startswith("%rs") else r for r in parts]
+    low, high = (e.make("b32", "prmt.b32", wide[i], wide[i + 1], 0x0040) for i in (0, 2))
+    return e.make("b32", "prmt.b32", low, high, 0x5410)
 
 
 def narrow_f64(e: Emitter, dtype: DType, x: Reg) -> Reg:
