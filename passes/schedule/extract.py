@@ -120,8 +120,9 @@ class _Extractor:
     def _within(self) -> int:
         """Registers that a loop's masks and longer functions hold while they go over a tile: groups of
         warps whose plan left none for them spilled (ptxas 13.5), and with these none did."""
-        names = {op.name for members in self.body.members.values() for op in members}
-        return WITHIN if self.machine.product.asynchronous and not names.isdisjoint(HOLD_WITHIN) else 0
+        ops = [op for members in self.body.members.values() for op in members]
+        holds = any(op.name in HOLD_WITHIN or op.attrs.get("share") for op in ops)
+        return WITHIN if self.machine.product.asynchronous and holds else 0
 
     def _name(self, lead: Op) -> str:
         """The op and its line; ops of one name and line are told apart by letters."""

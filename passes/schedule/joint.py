@@ -22,7 +22,7 @@ from tilec.passes.schedule.plan import compute_groups, program, turns
 from tilec.passes.schedule.slots import Ring, budget, least, rings, total, with_spares
 
 UNIT = "TC"
-RLIMIT = shares.RLIMIT
+RLIMIT = 30_000_000  # z3 resource units for one loop, some seconds: what a compilation may cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ def plan_kernel(
     for number, loop in enumerate(ring_loops(kernel)):
         taken = machine.smem - machine.smem_kept - limit + _others(found, depths, loop)
         wishes = Wishes(stages, warps, parts, taken)
-        where.append(shares.Place(number, machine, wishes))
+        where.append(shares.Place(number, machine, wishes, RLIMIT))
         best, note = shares.best_variant(shared, where[-1], share)
         shared, notes = best.kernel, [*notes, *([note] if note else [])]
         loops.append(best.loop)

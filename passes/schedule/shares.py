@@ -23,20 +23,23 @@ from tilec.passes.schedule.machines import Machine
 from tilec.passes.schedule.model import Answer, Problem
 from tilec.passes.schedule.proofs import solve_once
 
-RLIMIT = 30_000_000  # z3 resource units for one loop, some seconds: what a compilation may cost
 UNIT = "XU"
 SHARES = range(1, SIXTEEN // 2 + 1)
 BUSY = 0.75  # of the interval: from there on a unit is worth relieving
-GAIN = 0.02  # of the interval: less is within the error of the costs
+GAIN = 0.03  # of the interval: less is within the error of the costs
+TURN = 100  # instructions of a warp in a turn beside elementwise ones: waits, products, slots (ptxas 13.5)
+SCHEDULERS = 4  # of an SM: each issues one instruction of a warp in a cycle
 
 
 @dataclass(frozen=True)
 class Place:
-    """A ring loop of a kernel for a machine, by the number that `ring_loops` gives it."""
+    """A ring loop of a kernel for a machine, by the number that `ring_loops` gives it; ``rlimit`` is z3's
+    budget for a variant."""
 
     number: int
     machine: Machine
     wishes: Wishes
+    rlimit: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +72,9 @@ def best_variant(kernel: Kernel, place: Place, wish: int | None) -> tuple[Varian
     plain = _solved(_variant(kernel, place, wish or 0), place)
     if wish is not None or not _binds(plain.loop.problem, plain.value):
         return plain, None
-    found = _least(_ordered(kernel, place), place, int(plain.value * (1 - GAIN)))
+    limit = int(plain.value * (1 - GAIN))
+    others = [n for unit, n in plain.loop.problem.load.items() if unit != UNIT]
+    found = _least(_ordered(kernel, place), place, limit) if max(others) <= limit else None
     return found or plain, _line(plain, found)
 
 
@@ -93,21 +98,24 @@ def _ordered(kernel: Kernel, place: Place) -> list[Variant]:
 def _variant(kernel: Kernel, place: Place, share: int) -> Variant:
     changed = with_share(kernel, ring_loops(kernel)[place.number], share, place.wishes.warps)
     loop = loop_problem(changed, place.number, place.machine, place.wishes)
-    return Variant(changed, share, loop, issue_slots(loop.problem, place.machine))
+    warps = place.wishes.warps * place.wishes.parts
+    return Variant(changed, share, loop, issue_slots(loop.problem, place.machine, warps))
 
 
 def _solved(variant: Variant, place: Place) -> Variant:
-    return replace(variant, answer=solve_once(variant.loop.problem, RLIMIT))
+    return replace(variant, answer=solve_once(variant.loop.problem, place.rlimit))
 
 
 def _binds(problem: Problem, value: int) -> bool:
     return value < NEVER and problem.load.get(UNIT, 0) >= BUSY * value
 
 
-def issue_slots(problem: Problem, machine: Machine) -> int:
-    """Cycles in which the SM issues the elementwise instructions of an iteration, from what they hold."""
+def issue_slots(problem: Problem, machine: Machine, warps: int) -> int:
+    """Cycles in which the SM issues an iteration's instructions: elementwise ones, from what they hold of
+    the pipes, and what each warp needs beside."""
     rates = dict(machine.lanes)
-    return ceil(sum(problem.load.get(p, 0) * rates[p] for p in PIPES) / ISSUE)
+    elementwise = sum(problem.load.get(p, 0) * rates[p] for p in PIPES) / ISSUE
+    return ceil(elementwise + warps * TURN / SCHEDULERS)
 
 
 def with_share(kernel: Kernel, loop: Op, share: int, warps: int) -> Kernel:
@@ -154,6 +162,11 @@ def check_costs(kernel: Kernel, solved: Iterator[tuple[Place, LoopProblem]]) -> 
 def _line(plain: Variant, found: Variant | None) -> str:
     where = f"exponentials of {plain.loop.problem.loc}: "
     if found is None:
-        busy = f"XU is busy for {plain.loop.problem.load[UNIT]} of {plain.value} cycles, "
-        return where + busy + f"but no share by polynomial saves {GAIN:.0%}"
-    return where + f"{found.share} of {SIXTEEN} by polynomial, {found.value} cycles instead of {plain.value}"
+        busy = plain.loop.problem.load[UNIT]
+        return f"{where}XU is busy for {busy} of {_counts(plain)}; no share by polynomial saves {GAIN:.0%}"
+    return f"{where}{found.share} of {SIXTEEN} by polynomial: {_counts(found)}, without {_counts(plain)}"
+
+
+def _counts(variant: Variant) -> str:
+    plan = variant.answer.schedule if variant.answer else None
+    return f"{plan.ii if plan else '-'} cycles ({variant.slots} issue slots)"
