@@ -26,8 +26,9 @@ INTEGER = ("int", "uint")
 BITS = ("int", "uint", "bool")
 FLOAT = ("float",)
 ANY = ("int", "uint", "float", "bool")
-# Ops that a GPU computes with ex2. ``share``: of 16 elements of a thread so many by a polynomial instead.
+# Ops that a GPU computes with ex2.
 EXPONENTIALS = ("exp", "exp2", "tanh", "sigmoid", "erf")
+SHARE = " `share`: a GPU computes so many of 16 elements of a thread by a polynomial."
 
 
 def _same(name: str, kinds: tuple[str, ...], result: DType | None = None) -> TypeRule:
@@ -80,8 +81,9 @@ def _unary(name: str, kinds: tuple[str, ...], doc: str, fn: Callable[..., Any]) 
     def meaning(a: Array) -> Any:
         return fn(a)
 
-    meaning.__doc__ = doc
-    _elementwise(name, kinds, 1, optional={"share": 0} if name in EXPONENTIALS else None)(meaning)
+    shared = name in EXPONENTIALS
+    meaning.__doc__ = doc + SHARE * shared
+    _elementwise(name, kinds, 1, optional={"share": 0} if shared else None)(meaning)
 
 
 def _compare(name: str, fn: Callable[..., Any], kinds: tuple[str, ...] = NUMBER) -> None:

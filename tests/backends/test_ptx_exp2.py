@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 from cpu_kit import kernel
-from hopper_kit import agree, assembled, attention, random_array
+from hopper_kit import agree, assembled, attention, disassembled, random_array
 from ptx_kit import both, compiled
 from test_ptx_ops import BOUNDS
 
 from tilec.backends.ptx.exp2 import SIXTEEN, by_polynomial
 from tilec.passes import Options
+from tilec.passes.schedule.costs import POLYNOMIAL
 
 Array = np.ndarray[Any, Any]
 TILE = 4096
@@ -62,7 +65,8 @@ def test_whole_numbers_are_exact() -> None:
 @pytest.mark.parametrize(
     ("x", "expected"),
     [
-        (-np.inf, 0.0), (np.inf, np.inf), (np.nan, np.nan), (0.0, 1.0), (-0.0, 1.0), (1e-45, 1.0), (128.0, np.inf), (1000.0, np.inf), (3e38, np.inf), (-126.00001, 0.0),
+        (-np.inf, 0.0), (np.inf, np.inf), (np.nan, np.nan), (0.0, 1.0), (-0.0, 1.0), (1e-45, 1.0),
+        (128.0, np.inf), (1000.0, np.inf), (3e38, np.inf), (-126.00001, 0.0),
         (-127.0, 0.0), (-149.0, 0.0), (-3e38, 0.0), (-1e30, 0.0),
     ],
 )  # fmt: skip
@@ -104,6 +108,17 @@ def test_a_share_is_so_many_in_sixteen(share: int) -> None:
 
 def compiled_text(x: Array, share: int) -> str:
     return compiled(kernel([x, x], build("exp2", share))).text
+
+
+@pytest.mark.slow
+def test_its_instructions_are_those_of_the_costs() -> None:
+    x = np.zeros(TILE, np.float32)
+    done = assembled(compiled(kernel([x, x], build("exp2", SIXTEEN))).text)
+    each = Counter(re.findall(r"\b(FADD|FMUL|FFMA|FMNMX|SHL|SHF|IMAD|MUFU)\b[.\w]* R", disassembled(done)))
+    each = {name: n / (TILE // 128) for name, n in each.items()}
+    fma, alu = POLYNOMIAL
+    assert [each[n] for n in ("FADD", "FFMA", "FMUL")] == [3, 5, 1] and fma == 9
+    assert each["FMNMX"] == alu - 1 and "MUFU" not in each  # and a shift, which may be one of several
 
 
 def test_attention_with_a_share_agrees_and_fits_into_its_registers() -> None:
