@@ -13,6 +13,7 @@ from tilec.ir.core import Op, Value
 from tilec.ir.ops import attr
 from tilec.ir.types import TensorType, TileType
 from tilec.passes.async_rules import Use, is_plus_zero, why_not_operand, why_not_tma, why_not_wgmma
+from tilec.passes.multiples import is_multiple
 from tilec.passes.warp_products import why_not_mma
 
 Defs = Mapping[Value, Op]
@@ -63,22 +64,3 @@ def why_not_copy(load: Op, written: set[Value], defs: Defs) -> str | None:
     if not is_multiple(load.args[1 + axis], unit, defs):
         return f"where its rows start is not known to be a multiple of {unit} elements"
     return None
-
-
-def is_multiple(value: Value, of: int, defs: Defs) -> bool:
-    """Whether an integer is known to be a multiple of a power of two."""
-    op = defs.get(value)
-    if op is None or of == 1:
-        return of == 1
-    if op.name == "const":
-        return int(op.attrs["value"]) % of == 0
-    if op.name == "mul":
-        return any(is_multiple(a, of, defs) for a in op.args)
-    if op.name in ("add", "sub"):
-        return all(is_multiple(a, of, defs) for a in op.args)
-    if op.name in ("minimum", "maximum"):
-        return all(is_multiple(a, of, defs) for a in op.args)
-    if op.name in ("broadcast", "reshape", "cast"):
-        source = op.args[0].type
-        return isinstance(source, TileType) and source.dtype.is_int and is_multiple(op.args[0], of, defs)
-    return op.name == "where" and all(is_multiple(a, of, defs) for a in op.args[1:])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tilec.ir.core import Block, Kernel, Op, Value
+from tilec.ir.core import Block, Kernel, Op, Value, walk
 from tilec.ir.layout import Layout, blocked
 from tilec.ir.ops import attr
 from tilec.ir.types import TensorType
@@ -24,6 +24,7 @@ from tilec.passes.layout_rules import (
     spread,
     tile_type,
 )
+from tilec.passes.multiples import row_axis
 
 MEMORY, TENSOR_CORE = 1, 2
 
@@ -43,6 +44,7 @@ class Chooser:
         self.choice: dict[Value, Choice] = {}
         self.group_warps: dict[Op, int] = {}
         self.warps = int(kernel.attrs.get("num_warps", 4))
+        self.defs = {r: op for op in walk(kernel.body) for r in op.results}
         self.block(kernel.body)
 
     def block(self, block: Block) -> None:
@@ -83,11 +85,13 @@ class Chooser:
 
     def indexed(self, op: Op) -> None:
         """gather, atomic: like an operand, as all have one shape; a gather of rows in units of 16 bytes."""
-        if op.name == "gather" and attr(op, "along") is not None:
-            t = tile_type(op.result)
-            layout = blocked(t.shape, attr(op, "along"), VECTOR_BYTES // t.dtype.bytes, self.warps)
-            self.set(op.result, Choice(layout, MEMORY))
-            return
+        if op.name == "gather":
+            t, along = tile_type(op.result), attr(op, "along")
+            axis = row_axis(op, self.defs) if along is None else along
+            if axis is not None:
+                layout = blocked(t.shape, axis, VECTOR_BYTES // t.dtype.bytes, self.warps)
+                self.set(op.result, Choice(layout, MEMORY))
+                return
         for result in op.results:
             if is_tile(result):
                 self.set(result, self.join(op.args[1:]) or self.settled(result))

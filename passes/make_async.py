@@ -18,8 +18,9 @@ from tilec.ir.types import TensorType, TileType
 from tilec.passes.async_rules import Use, dot_uses, is_view, source_of
 from tilec.passes.copy_rules import TMA, CopyRules
 from tilec.passes.layout_rules import may_stay
+from tilec.passes.multiples import row_axis
 from tilec.passes.rewrite import where
-from tilec.passes.thread_copies import kind, row_axis, why_not_threads
+from tilec.passes.thread_copies import kind, why_not_threads
 
 LOAD, COMPUTE = "load", "compute"
 Part = int | None  # of a kernel whose rows are split

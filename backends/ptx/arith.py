@@ -110,6 +110,38 @@ def _quotient(e: Emitter, dtype: DType, a: Reg, b: Reg) -> tuple[Reg, Reg, Reg]:
     return lower, upper, zero
 
 
+def _by_constant(e: Emitter, op: Op) -> int | None:
+    """k where the op divides integers by the constant 2**k, which a shift or mask does, rounding down."""
+    divisor, dtype = e.defs.get(op.args[1]), dtype_of_operand(op)
+    while divisor is not None and divisor.name == "broadcast":
+        divisor = e.defs.get(divisor.args[0])
+    if divisor is None or divisor.name != "const" or not dtype.is_int:
+        return None
+    number = int(divisor.attrs["value"])
+    return number.bit_length() - 1 if number > 0 and number & (number - 1) == 0 else None
+
+
+def _divided(general: Element, power: Callable[[Emitter, DType, Reg, int], Reg]) -> Rule:
+    """Floor division or remainder, with its own way where the divisor is a power of two."""
+
+    def rule(e: Emitter, op: Op) -> None:
+        k, dtype = _by_constant(e, op), dtype_of_operand(op)
+        if k is None:
+            rounded(general)(e, op)
+        else:
+            pointwise(e, op, lambda a, _: power(e, dtype, a, k))
+
+    return rule
+
+
+def _shifted(e: Emitter, dtype: DType, a: Reg, k: int) -> Reg:
+    return e.make(bits(dtype), f"shr.{compute_type(dtype)}", a, Int(k))
+
+
+def _masked(e: Emitter, dtype: DType, a: Reg, k: int) -> Reg:
+    return e.make(bits(dtype), f"and.{bits(dtype)}", a, Int((1 << k) - 1))
+
+
 def _floordiv(e: Emitter, dtype: DType, a: Reg, b: Reg) -> Reg:
     if dtype.is_float:
         t = compute_type(dtype)
@@ -220,8 +252,8 @@ RULES: dict[str, Rule] = {
     "floor": rounded(_simple("", "cvt.rmi.{t}.{t}")),
     "ceil": rounded(_simple("", "cvt.rpi.{t}.{t}")),
     "rint": rounded(_simple("", "cvt.rni.{t}.{t}")),
-    "floordiv": rounded(_floordiv),
-    "mod": rounded(_mod),
+    "floordiv": _divided(_floordiv, _shifted),
+    "mod": _divided(_mod, _masked),
     "minimum": rounded(extreme("min")),
     "maximum": rounded(extreme("max")),
     "neg": rounded(_neg),

@@ -11,7 +11,7 @@ from tilec.backends.ptx.coords import both, inside, is_first_holder, is_padding
 from tilec.backends.ptx.exchange import load_into, read, stored, write
 from tilec.backends.ptx.numeric import constant
 from tilec.backends.ptx.shapes import tile_of
-from tilec.backends.ptx.tensors import Window, start_of, unaligned, vector_width, wide_index
+from tilec.backends.ptx.tensors import Window, run_along, start_of, torn, vector_width, wide_index
 from tilec.backends.ptx.vectors import load_vector, store_vector
 from tilec.ir.core import Op
 from tilec.ir.errors import UnsupportedError
@@ -19,6 +19,8 @@ from tilec.ir.layout import Basis, Layout, pad_shape
 from tilec.ir.ops import attr
 from tilec.ir.ptx.module import Addr, Int, Reg
 from tilec.ir.types import DType, TensorType
+from tilec.passes.layout_rules import VECTOR_BYTES
+from tilec.passes.multiples import row_axis
 
 GRID_AXES = "xyz"
 
@@ -81,7 +83,7 @@ def _load(e: Emitter, op: Op) -> None:
                 e, t.dtype, regs, where, guard if isinstance(guard, Reg) else None, pad=attr(op, "pad")
             )
 
-    _either(e, window, access)
+    _tile(e, window, access)
     e.bind(op.result, into)
 
 
@@ -90,26 +92,31 @@ def _fill(e: Emitter, dtype: DType, regs: Sequence[Reg], value: Reg) -> None:
         e.emit(f"mov.{register_type(dtype)}", reg, value)
 
 
-def _either(e: Emitter, window: Window, access: Callable[[int], None]) -> None:
-    """Accesses of as many elements as lie in a row; one by one where that is not known, and not so."""
-    axis, width = vector_width(window.tensor, window.shape, window.layout)
-    torn = unaligned(window, axis, width) if width > 1 else None
+def _either(e: Emitter, width: int, torn: Reg | None, access: Callable[[int], None]) -> None:
+    """Accesses of ``width`` elements, or one by one where these would be torn; a uniform branch."""
     if torn is None:
         access(width)
         return
     ragged, done = e.label("ragged"), e.label("done")
     e.emit("bra.uni", ragged, pred=torn)
-    _branch(e, window, lambda: access(width))
+    with e.scope():
+        access(width)
     e.emit("bra.uni", done)
     e.place(ragged)
-    _branch(e, window, lambda: access(1))
+    with e.scope():
+        access(1)
     e.place(done)
 
 
-def _branch(e: Emitter, window: Window, emit: Callable[[], None]) -> None:
-    with e.scope():
+def _tile(e: Emitter, window: Window, access: Callable[[int], None]) -> None:
+    """`_either` for a tile of a tensor."""
+    axis, width = vector_width(window.tensor, window.shape, window.layout)
+
+    def forked(n: int) -> None:
         window.fork()
-        emit()
+        access(n)
+
+    _either(e, width, torn(e, window.tensor, width, window.offsets[axis]) if width > 1 else None, forked)
 
 
 def _store(e: Emitter, op: Op) -> None:
@@ -125,7 +132,7 @@ def _store(e: Emitter, op: Op) -> None:
                 regs, only = source.regs[i : i + width], guard if isinstance(guard, Reg) else None
                 store_vector(e, source.dtype, regs, window.address(coords[i]), only)
 
-    _either(e, window, access)
+    _tile(e, window, access)
 
 
 class _Cells:
@@ -166,12 +173,22 @@ class _Cells:
 def _gather(e: Emitter, op: Op) -> None:
     into, other = e.fresh(tile_of(op.result)), e.fragment(op.args[-1])
     cells = _Cells(e, op, len(op.args) - 3, -2, once=False)
-    for r, reg in enumerate(into.regs):
-        if cells.padding(r):
-            _fill(e, into.dtype, [reg], other.regs[r])
-            continue
-        where, guard = cells.cell(r)
-        load_into(e, into.dtype, reg, "ld.global", where, guard, other.regs[r])
+
+    def access(width: int) -> None:
+        for r in range(0, len(into.regs), width):
+            regs = into.regs[r : r + width]
+            if cells.padding(r):
+                _fill(e, into.dtype, regs, other.regs[r])
+                continue
+            where, guard = cells.cell(r)
+            if width > 1:
+                load_vector(e, into.dtype, regs, where, guard)
+            else:
+                load_into(e, into.dtype, regs[0], "ld.global", where, guard, other.regs[r])
+
+    axis = row_axis(op, e.defs)
+    width = 1 if axis is None else min(run_along(into.layout, axis), VECTOR_BYTES // into.dtype.bytes)
+    _either(e, width, torn(e, cells.tensor, width), access)
     e.bind(op.result, into)
 
 

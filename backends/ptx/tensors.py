@@ -11,7 +11,8 @@ from tilec.ir.core import Value
 from tilec.ir.layout import Basis, Layout
 from tilec.ir.ptx.module import Addr, Int, Reg
 from tilec.ir.types import DType, TileType, int32, uint32
-from tilec.passes.copy_rules import is_multiple
+from tilec.passes.layout_rules import VECTOR_BYTES
+from tilec.passes.multiples import is_multiple
 
 NATURAL = ("program_id", "num_programs", "dim")  # ops whose results are never negative
 VECTORS = (16, 8, 4, 2, 1)  # elements of an access at once
@@ -187,23 +188,31 @@ def vector_width(tensor: Tensor, shape: Sequence[int], layout: Layout) -> tuple[
     axis = tensor.type.contiguous
     if axis is None or not tensor.type.aligned:
         return 0, 1
-    run = 1
-    while run < layout.registers and layout.reg[run.bit_length() - 1][axis] == run:
-        run *= 2
-    width = min(run, 16 // tensor.type.dtype.bytes)
+    width = min(run_along(layout, axis), VECTOR_BYTES // tensor.type.dtype.bytes)
     while shape[axis] % width:
         width //= 2
     return axis, width
 
 
-def unaligned(window: Window, axis: int, width: int) -> Reg | None:
-    """A uniform predicate: accesses of ``width`` elements along ``axis`` may be torn by the tensor's end, or
-    start where they must not. None: it is known that they never are."""
-    e, offset, tests = window.e, window.offsets[axis], []
-    if not window.tensor.type.divisible:
-        tests.append(e.make("b32", "and.b32", window.tensor.dims[axis], Int(width - 1)))
-    if offset.multiple < width:
-        tests.append(e.make("b32", "cvt.u32.u64", e.make("b64", "and.b64", offset.wide, Int(width - 1))))
+def run_along(layout: Layout, axis: int) -> int:
+    """How many registers, from a multiple of their number on, hold neighbours along an axis."""
+    run = 1
+    while run < layout.registers and layout.reg[run.bit_length() - 1][axis] == run:
+        run *= 2
+    return run
+
+
+def torn(e: Emitter, tensor: Tensor, width: int, start: Start | None = None) -> Reg | None:
+    """A uniform predicate: accesses of ``width`` elements in a row of a tensor may cross its end, or begin
+    where they must not. None: it is known that they never do.
+
+    ``start``: where the tile begins along the row, if not at a multiple of ``width``.
+    """
+    tests: list[Reg] = []
+    if width > 1 and not tensor.type.divisible and tensor.type.contiguous is not None:
+        tests.append(e.make("b32", "and.b32", tensor.dims[tensor.type.contiguous], Int(width - 1)))
+    if start is not None and start.multiple < width:
+        tests.append(e.make("b32", "cvt.u32.u64", e.make("b64", "and.b64", start.wide, Int(width - 1))))
     if not tests:
         return None
     bits = tests[0] if len(tests) == 1 else e.make("b32", "or.b32", *tests)

@@ -70,3 +70,43 @@ def test_quotients_that_are_rounded_to_16_bits_anyhow() -> None:
     assert "div.full.f32" in ptx(quotient, "f32[1]", "f16[1]")
     assert "div.full.f32" not in ptx(quotient, "f32[1]", "f32[1]")
     assert "div.full.f32" not in ptx(quotient_used_twice, "f32[1]", "f16[1]")
+
+
+@tilec.kernel
+def rows_of(T: tl.Tensor, I: tl.Tensor, Y: tl.Tensor, BD: tl.constexpr[int] = 64):
+    wanted = tl.broadcast_to(tl.load(I, (0,), (8,), pad=-1)[:, None], (8, BD))
+    columns = tl.broadcast_to((tl.program_id(0) * BD + tl.arange(0, BD))[None, :], (8, BD))
+    tl.store(Y, (0, tl.program_id(0)), tl.gather(T, (wanted, columns), mask=wanted >= 0, other=0.0))
+
+
+@pytest.mark.parametrize("width", [96, 100, 97])
+def test_rows_that_indices_name(width: int) -> None:
+    table = np.random.default_rng(width).integers(1, 99, (5, 104)).astype(np.float16)[:, :width]
+    names, found = np.array([4, 0, -1, 5, 2, 2, 3, 1], np.int32), np.full((8, width), 7, np.float16)
+    rows_of[2](table, names, found, backend="emulator")
+    known = (names >= 0) & (names < 5)
+    assert np.array_equal(found, np.where(known[:, None], table[names % 5], 0))
+
+
+def test_rows_are_gathered_in_vectors() -> None:
+    text = ptx(rows_of, "f16[2, divisible]", "i32[1]", "f16[2, divisible]")
+    assert text.count("ld.global.v4.b32") == 1 and "ld.global.b16" not in text
+
+
+@tilec.kernel
+def parts(X: tl.Tensor, Q: tl.Tensor, R: tl.Tensor, by: tl.constexpr[int]):
+    x = tl.load(X, (0,), (64,))
+    tl.store(Q, (0,), x // by)
+    tl.store(R, (0,), x % by)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint32, np.int64])
+@pytest.mark.parametrize("by", [1, 2, 64, 3])
+def test_division_by_a_power_of_two_rounds_down(dtype: Any, by: int) -> None:
+    info = np.iinfo(dtype)
+    x = np.array([info.min, info.max, *range(62)], dtype)
+    x[::3] = 0 - x[::3]
+    q, r = np.zeros_like(x), np.zeros_like(x)
+    parts[1](x, q, r, by=by, backend="emulator")
+    assert np.array_equal(q, x // by) and np.array_equal(r, x % by)
+    assert (by == 3) == ("div." in ptx(parts, *[f"{np.dtype(dtype).name}[1]"] * 3, by=by))

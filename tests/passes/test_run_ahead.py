@@ -13,7 +13,7 @@ from tilec.ir.core import Kernel, Op, walk
 from tilec.ir.errors import InfeasibleError
 from tilec.ir.interp import interpret
 from tilec.passes import Options, Stages, lower
-from tilec.passes.copy_rules import is_multiple
+from tilec.passes.multiples import is_multiple
 from tilec.passes.targets import TARGETS
 from tilec.passes.warp_products import Sizes, warp_grid
 
