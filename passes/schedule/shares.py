@@ -9,7 +9,7 @@ with its issue slots where they are more than its interval.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
 from tilec.ir.core import Block, Kernel, Op, frozen, walk
@@ -44,27 +44,33 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """A kernel with a share in one loop, that loop's problem, and the answer if it was solved."""
+    """A kernel with a share in one loop, that loop's problem, and the issue slots of an iteration."""
 
     kernel: Kernel
     share: int
     loop: LoopProblem
     slots: int
-    answer: Answer | None = None
 
     @property
     def bound(self) -> int:
         """No plan counts less."""
         return max(self.slots, lower_bound(self.loop.problem).value)
 
+
+@dataclass(frozen=True, eq=False)
+class Solved(Variant):
+    """A variant and its answer."""
+
+    answer: Answer
+
     @property
     def value(self) -> int:
         """Cycles per iteration: the plan's interval, or the issue slots."""
-        plan = self.answer.schedule if self.answer else None
+        plan = self.answer.schedule
         return max(self.slots, plan.ii) if plan else NEVER
 
 
-def best_variant(kernel: Kernel, place: Place, wish: int | None) -> tuple[Variant, str | None]:
+def best_variant(kernel: Kernel, place: Place, wish: int | None) -> tuple[Solved, str | None]:
     """The loop with the share that makes it fastest, solved; and a line for the log, if there was a choice.
 
     ``wish``: the author's share in sixteenths; None: none, unless XU is busy and another gains.
@@ -78,7 +84,7 @@ def best_variant(kernel: Kernel, place: Place, wish: int | None) -> tuple[Varian
     return found or plain, _line(plain, found)
 
 
-def _least(variants: list[Variant], place: Place, limit: int) -> Variant | None:
+def _least(variants: list[Variant], place: Place, limit: int) -> Solved | None:
     """The variant of least value up to a limit; ``variants`` by their bounds, so most are not solved."""
     best = None
     for v in variants:
@@ -102,8 +108,8 @@ def _variant(kernel: Kernel, place: Place, share: int) -> Variant:
     return Variant(changed, share, loop, issue_slots(loop.problem, place.machine, warps))
 
 
-def _solved(variant: Variant, place: Place) -> Variant:
-    return replace(variant, answer=solve_once(variant.loop.problem, place.rlimit))
+def _solved(v: Variant, place: Place) -> Solved:
+    return Solved(v.kernel, v.share, v.loop, v.slots, solve_once(v.loop.problem, place.rlimit))
 
 
 def _binds(problem: Problem, value: int) -> bool:
@@ -159,7 +165,7 @@ def check_costs(kernel: Kernel, solved: Iterator[tuple[Place, LoopProblem]]) -> 
             raise InternalError("X301", f"{found.name}: [share] the kernel has other costs than its plan")
 
 
-def _line(plain: Variant, found: Variant | None) -> str:
+def _line(plain: Solved, found: Solved | None) -> str:
     where = f"exponentials of {plain.loop.problem.loc}: "
     if found is None:
         busy = plain.loop.problem.load[UNIT]
@@ -167,6 +173,6 @@ def _line(plain: Variant, found: Variant | None) -> str:
     return f"{where}{found.share} of {SIXTEEN} by polynomial: {_counts(found)}, without {_counts(plain)}"
 
 
-def _counts(variant: Variant) -> str:
-    plan = variant.answer.schedule if variant.answer else None
+def _counts(variant: Solved) -> str:
+    plan = variant.answer.schedule
     return f"{plan.ii if plan else '-'} cycles ({variant.slots} issue slots)"
