@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from tilec.ir.errors import InternalError
 from tilec.ir.loc import UNKNOWN, Loc
+from tilec.ir.ptx.code import Code
 from tilec.ir.ptx.in_place import in_place
 from tilec.ir.ptx.isa import TARGET_VERSION, check
 from tilec.ir.ptx.module import (
@@ -186,12 +187,18 @@ class Builder:
             self.name,
             tuple(self._params),
             tuple(self._directives.items()),
-            (*declared, *in_pairs(in_place(self._body))),
+            (*declared, *self._polished()),
         )
         # Names without folders: the text must not depend on where a checkout lies.
         files = tuple(FileDirective(i, PurePath(name).name) for name, i in self._files.items())
         items: tuple[Item, ...] = (*files, *self._vars, entry)
         return Module(self.version, self.target, items)
+
+    def _polished(self) -> list[Statement]:
+        code = Code(list(self._body))
+        in_place(code)
+        in_pairs(code)
+        return code.statements()
 
     def text(self) -> str:
         return print_module(self.module())

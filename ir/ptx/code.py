@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,8 @@ class Code:
         ]
 
         self.products = [i for i, s in enumerate(self.body) if is_op(s, "wgmma.")]
+        self._marks = sorted({*self.products, *(i for jump in self.jumps for i in jump)})
+        self._found: dict[tuple[int, ...], bool] = {}
 
     def closed(self, first: int, last: int) -> bool:
         """Whether no jump crosses the border of a stretch."""
@@ -32,20 +35,25 @@ class Code:
 
     def may_run(self, reg: Reg, at: int) -> bool:
         """Whether a product of a warp group that has a register may still run at a statement."""
-        users = {i for i in self.places[reg] if is_op(self.body[i], "wgmma.mma_async")}
+        users = [i for i in self.places[reg] if is_op(self.body[i], "wgmma.mma_async")]
         if not users:
             return False
+        key = (bisect(self._marks, at), *users)  # between two marks the answer is one
+        if key not in self._found:
+            self._found[key] = any(self._runs(way, users) for way in self._ways(at))
+        return self._found[key]
+
+    def _ways(self, at: int) -> Iterator[list[tuple[int, int]]]:
+        """Fences, products and waits on the ways to a statement, each with the place up to which a jump
+        may skip it: from the entry, and once around each loop."""
         before = [(i, at) for i in self.products if i < at]
-        loops = [(to, i) for i, to in self.jumps if to <= at <= i]
-        turns = (
-            [(i, end) for i in self.products if at < i < end] + [w for w in before if w[0] > start]
-            for start, end in loops
-        )
-        return self._runs(before, users) or any(self._runs(turn, users) for turn in turns)
+        yield before
+        for end, start in self.jumps:
+            if start <= at <= end:
+                yield [(i, end) for i in self.products if at < i < end] + [w for w in before if w[0] > start]
 
     def _runs(self, way: Sequence[tuple[int, int]], users: Collection[int]) -> bool:
-        """Whether the last of some products may run after a way: fences, products and waits, each with
-        the place up to which a jump may skip it."""
+        """Whether the last of some products may run after a way."""
         running, groups = False, 0  # groups: of products, from that of the last user on
         for i, limit in way:
             if i in users:
@@ -102,7 +110,8 @@ def renamed(s: Statement | None, old: Reg, new: Reg) -> Instruction:
     """An instruction with another register in place of one."""
     assert isinstance(s, Instruction)
     pred = s.pred if s.pred is None or s.pred.reg != old else Pred(new, s.pred.negated)
-    return replace(s, operands=tuple(_put(o, old, new) for o in s.operands), pred=pred)
+    operands = tuple(_put(o, old, new) for o in s.operands)
+    return Instruction(s.opcode, operands, pred, s.comment, s.loc, s.line)
 
 
 def _put(o: Operand, old: Reg, new: Reg) -> Operand:

@@ -20,6 +20,10 @@ MACROS = {
     "cmp": "(eq|ne|lt|le|gt|ge|lo|ls|hi|hs|equ|neu|ltu|leu|gtu|geu|num|nan)",
 }
 
+_WORD = re.compile(r"\w+")
+# In a pattern: a group, or a choice of characters, that is part of a word.
+_PARTS = re.compile(r"\w[(?+*{]|\)\??\w|[\\\[]")
+
 
 @dataclass(frozen=True)
 class Form:
@@ -53,11 +57,27 @@ class Form:
         first = self.pattern[1:].split(")")[0].split("|") if self.pattern[0] == "(" else [self.pattern]
         return tuple(re.split(r"[.<(?]", f, maxsplit=1)[0] for f in first)
 
-    @cached_property
-    def regex(self) -> re.Pattern[str]:
-        text = re.sub(r"<(\w+)>", lambda m: MACROS[m[1]], self.pattern)
-        return re.compile(text.replace(".", r"\."))
+    def matches(self, opcode: str) -> bool:
+        """Whether an opcode, with its modifiers in the row's order, is of the row."""
+        # A word that the row lacks rules it out: to compile all rows takes 50 ms of a process.
+        words = self._words
+        if words is not None and not words.issuperset(_WORD.findall(opcode)):
+            return False
+        return self._regex.fullmatch(opcode) is not None
 
-    @property
+    @cached_property
+    def _words(self) -> frozenset[str] | None:
+        """All words that an opcode of the row may have; None if the pattern has only parts of some."""
+        return None if _PARTS.search(self._text) else frozenset(_WORD.findall(self._text))
+
+    @cached_property
+    def _text(self) -> str:
+        return re.sub(r"<(\w+)>", lambda m: MACROS[m[1]], self.pattern)
+
+    @cached_property
+    def _regex(self) -> re.Pattern[str]:
+        return re.compile(self._text.replace(".", r"\."))
+
+    @cached_property
     def kinds(self) -> tuple[str, ...]:
         return tuple(self.operands.split())

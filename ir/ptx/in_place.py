@@ -6,7 +6,7 @@ places, it keeps dozens: the scores' exponentials of attention with head size 64
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from tilec.ir.ptx.code import Code, is_op, renamed
 from tilec.ir.ptx.module import Instruction, Reg, Statement
@@ -19,57 +19,54 @@ PLAIN = (
 )  # fmt: skip
 
 
-def in_place(body: Sequence[Statement]) -> list[Statement]:
-    """The statements with ``mov p, x`` of loops of wgmma gone, where x can be p from the start.
+def in_place(code: Code) -> None:
+    """Take out ``mov p, x`` of loops of wgmma where x can be p from the start.
 
     x is made once, and last read by the copy; between, nothing reads or writes p, no way leads in
     or out, and no running product has p.
     """
-    code = _Loops(list(body))
-    for start, end in code.loops():
+    for start, end in _loops(code):
         for at in range(start, end):
-            move = code.move(at)
+            move = _move(code.body[at])
             if move is not None:
-                code.join(start, at, *move)
-    return code.statements()
+                _join(code, start, at, *move)
 
 
-class _Loops(Code):
-    """The copies of loops that have products of warp groups."""
+def _loops(code: Code) -> Iterator[tuple[int, int]]:
+    """First and last statement of each loop that has products of warp groups."""
+    for end, start in code.jumps:
+        inside = code.body[start:end]
+        if start < end and any(is_op(s, "wgmma.mma_async") for s in inside):
+            yield start, end
 
-    def loops(self) -> Iterator[tuple[int, int]]:
-        """First and last statement of each loop that has products of warp groups."""
-        for end, start in self.jumps:
-            inside = self.body[start:end]
-            if start < end and any(is_op(s, "wgmma.mma_async") for s in inside):
-                yield start, end
 
-    def move(self, at: int) -> tuple[Reg, Reg] | None:
-        s = self.body[at]
-        if not isinstance(s, Instruction) or not s.opcode.startswith("mov.") or s.pred is not None:
-            return None
-        to, source = s.operands
-        ours = isinstance(to, Reg) and isinstance(source, Reg) and to != source and "." not in source.name
-        return (to, source) if ours else None  # type: ignore[return-value]
+def _move(s: Statement | None) -> tuple[Reg, Reg] | None:
+    if not isinstance(s, Instruction) or not s.opcode.startswith("mov.") or s.pred is not None:
+        return None
+    to, source = s.operands
+    ours = isinstance(to, Reg) and isinstance(source, Reg) and to != source and "." not in source.name
+    return (to, source) if ours else None  # type: ignore[return-value]
 
-    def join(self, start: int, at: int, to: Reg, source: Reg) -> None:
-        """Let ``source`` be ``to`` from where it is made, if it may, and drop the copy."""
-        places = self.places[source]
-        made = places[0]
-        if not start < made < at or places[-1] != at or not self._made_once(source, places):
-            return
-        if any(made < i < at for i in self.places[to]) or not self.closed(made, at):
-            return
-        if self.may_run(to, made):
-            return
-        for i in places[:-1]:
-            self.body[i] = renamed(self.body[i], source, to)
-        self.body[at] = None
-        self.places[to] = sorted({*self.places[to], *places} - {at})
-        self.places[source] = []
 
-    def _made_once(self, reg: Reg, places: list[int]) -> bool:
-        first, *later = (self.body[i] for i in places)
-        assert isinstance(first, Instruction)
-        plain = first.opcode.split(".")[0] in PLAIN and first.operands[0] == reg and first.pred is None
-        return plain and all(isinstance(s, Instruction) and s.operands[:1] != (reg,) for s in later)
+def _join(code: Code, start: int, at: int, to: Reg, source: Reg) -> None:
+    """Let ``source`` be ``to`` from where it is made, if it may, and drop the copy."""
+    places = code.places[source]
+    made = places[0]
+    if not start < made < at or places[-1] != at or not _made_once(code, source, places):
+        return
+    if any(made < i < at for i in code.places[to]) or not code.closed(made, at):
+        return
+    if code.may_run(to, made):
+        return
+    for i in places[:-1]:
+        code.body[i] = renamed(code.body[i], source, to)
+    code.body[at] = None
+    code.places[to] = sorted({*code.places[to], *places} - {at})
+    code.places[source] = []
+
+
+def _made_once(code: Code, reg: Reg, places: list[int]) -> bool:
+    first, *later = (code.body[i] for i in places)
+    assert isinstance(first, Instruction)
+    plain = first.opcode.split(".")[0] in PLAIN and first.operands[0] == reg and first.pred is None
+    return plain and all(isinstance(s, Instruction) and s.operands[:1] != (reg,) for s in later)

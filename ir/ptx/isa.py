@@ -50,7 +50,7 @@ class LaterTargetError(InternalError):
 def canonical(opcode: str) -> str:
     """The opcode with its modifiers in the order of the table; an unknown one as it is."""
     rows = _rows(opcode.split(".")[0])
-    if any(f.regex.fullmatch(opcode) for f in rows):
+    if any(f.matches(opcode) for f in rows):
         return opcode
     return next((found for f in rows if (found := reordered(f, opcode))), opcode)
 
@@ -65,20 +65,13 @@ def _rows(name: str) -> tuple[Form, ...]:
 def forms_of(opcode: str) -> tuple[Form, ...]:
     """The rows that an opcode is of, with its modifiers in any order; empty for an unknown one."""
     ordered = canonical(opcode)
-    return tuple(f for f in _rows(opcode.split(".")[0]) if f.regex.fullmatch(ordered))
+    return tuple(f for f in _rows(opcode.split(".")[0]) if f.matches(ordered))
 
 
 def check(instruction: Instruction, target: str, version: tuple[int, int] | None = None) -> Form:
     """The row of an instruction. Raises InternalError when the table has no such form, the
     operands do not fit, or ``target`` or ``version`` (None: any) is too low for it."""
-    forms = forms_of(instruction.opcode)
-    if not forms:
-        raise InternalError("X401", f"the PTX table has no instruction {instruction.opcode!r}")
-    fitting = [f for f in forms if _fits(f, instruction.operands)]
-    if not fitting:
-        wanted = " or ".join(repr(f.operands) for f in forms)
-        raise InternalError("X402", f"the operands of {instruction.opcode!r} are not {wanted}")
-    form = fitting[0]
+    form = _form(instruction.opcode, tuple(map(_sort, instruction.operands)))
     if not target_has(target, form.target):
         raise LaterTargetError("X403", f"{instruction.opcode!r} needs {form.target}, not {target}")
     if version is not None and version < form.version:
@@ -108,12 +101,27 @@ def _split(target: str) -> tuple[int, str]:
     return int(found[1]), found[2]
 
 
-def _fits(form: Form, operands: tuple[Operand, ...]) -> bool:
-    """Whether operands fit the kinds; optional ones may be left out anywhere in order."""
-    return _match(form.kinds, operands)
+Sort = tuple[type[Operand], bool]  # of an operand: its class, and whether it is a tensor address
 
 
-def _match(kinds: tuple[str, ...], operands: tuple[Operand, ...]) -> bool:
+def _sort(operand: Operand) -> Sort:
+    return type(operand), isinstance(operand, Addr) and operand.coords is not None
+
+
+@cache
+def _form(opcode: str, operands: tuple[Sort, ...]) -> Form:
+    """The first row of an opcode that operands fit; optional ones may be left out anywhere in order."""
+    forms = forms_of(opcode)
+    if not forms:
+        raise InternalError("X401", f"the PTX table has no instruction {opcode!r}")
+    for form in forms:
+        if _match(form.kinds, operands):
+            return form
+    wanted = " or ".join(repr(f.operands) for f in forms)
+    raise InternalError("X402", f"the operands of {opcode!r} are not {wanted}")
+
+
+def _match(kinds: tuple[str, ...], operands: tuple[Sort, ...]) -> bool:
     if not kinds:
         return not operands
     first, rest = kinds[0], kinds[1:]
@@ -122,7 +130,5 @@ def _match(kinds: tuple[str, ...], operands: tuple[Operand, ...]) -> bool:
     return first.endswith("?") and _match(rest, operands)
 
 
-def _is(operand: Operand, kind: str) -> bool:
-    if kind == "t":
-        return isinstance(operand, Addr) and operand.coords is not None
-    return isinstance(operand, _KINDS[kind])
+def _is(operand: Sort, kind: str) -> bool:
+    return operand[1] if kind == "t" else issubclass(operand[0], _KINDS[kind])

@@ -6,7 +6,7 @@ them registers from which they must be moved: 24 moves a turn in attention with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from tilec.ir.ptx.code import Code, is_op, renamed
@@ -16,17 +16,15 @@ CONVERT = ("cvt.rn.f16.f32", "cvt.rn.bf16.f32")
 Two = tuple[Reg, Reg]
 
 
-def in_pairs(body: Sequence[Statement]) -> list[Statement]:
-    """The statements with ``cvt x; cvt y; mov r, {x, y}`` as one ``cvt r``, where x and y have no other use.
+def in_pairs(code: Code) -> None:
+    """Make one ``cvt r`` of each ``cvt x; cvt y; mov r, {x, y}`` where x and y have no other use.
 
     A loop may carry x and y: then every place that makes them makes both, one after the other.
     """
-    code = Code(list(body))
     for two, joins in _joined(code).items():
         makes = list(_makes(code, two, joins))
         if makes and all(_may_be(code, at, [max(m) for m in makes]) for at in joins):
             _join(code, joins, makes)
-    return code.statements()
 
 
 def _joined(code: Code) -> dict[Two, list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from test_ptx_in_place import AGAIN, COMMIT, LEAVE, WAIT, op
 
+from tilec.ir.ptx.code import Code
 from tilec.ir.ptx.module import Int, Label, Pred, Reg, Statement, Vec
 from tilec.ir.ptx.pairs import in_pairs
 
@@ -18,25 +19,31 @@ USE = op("st.shared.b32", Reg("%r9"), R)
 PRODUCT = op("wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16", Vec((F,)), Vec((R,)))
 
 
+def done(body: list[Statement]) -> list[Statement]:
+    code = Code(list(body))
+    in_pairs(code)
+    return code.statements()
+
+
 def loop(*inside: Statement) -> list[Statement]:
     return [MAKE_X, MAKE_Y, Label("$loop"), *inside, AGAIN]
 
 
 def test_one_instruction_makes_both() -> None:
-    assert in_pairs([MAKE_X, MAKE_Y, JOIN, USE]) == [BOTH, USE]
-    assert in_pairs([MAKE_Y, op("cvt.rn.f16.f32", Z, F), MAKE_X, JOIN, USE])[1:] == [BOTH, USE]
+    assert done([MAKE_X, MAKE_Y, JOIN, USE]) == [BOTH, USE]
+    assert done([MAKE_Y, op("cvt.rn.f16.f32", Z, F), MAKE_X, JOIN, USE])[1:] == [BOTH, USE]
 
 
 def test_two_registers_of_the_same_halves_are_one() -> None:
     again = op("mov.b32", S, Vec((X, Y)))
-    assert in_pairs([MAKE_X, MAKE_Y, JOIN, USE, again, op("not.b32", Reg("%r9"), S)]) == [
+    assert done([MAKE_X, MAKE_Y, JOIN, USE, again, op("not.b32", Reg("%r9"), S)]) == [
         BOTH, USE, op("not.b32", Reg("%r9"), R),
     ]  # fmt: skip
 
 
 def test_a_loop_carries_one_register() -> None:
     body = loop(LEAVE, JOIN, PRODUCT, COMMIT, WAIT, MAKE_X, MAKE_Y)
-    found = in_pairs([*body, Label("$end")])
+    found = done([*body, Label("$end")])
     assert found == [BOTH, Label("$loop"), LEAVE, PRODUCT, COMMIT, WAIT, BOTH, AGAIN, Label("$end")]
 
 
@@ -59,7 +66,7 @@ SOMETIMES = Pred(Reg("%p0"))
     ],
 )
 def test_other_pairs_stay(body: list[Statement]) -> None:
-    assert in_pairs(body) == body
+    assert done(body) == body
 
 
 def test_a_product_of_the_turn_before_may_run() -> None:
@@ -67,8 +74,8 @@ def test_a_product_of_the_turn_before_may_run() -> None:
     inside = (MAKE_X, MAKE_Y, JOIN, PRODUCT, COMMIT)
     one = op("wgmma.wait_group.sync.aligned", Int(1))
     start, end = Label("$loop"), Label("$end")
-    assert in_pairs([start, LEAVE, *inside, WAIT, AGAIN, end]) == [
+    assert done([start, LEAVE, *inside, WAIT, AGAIN, end]) == [
         start, LEAVE, BOTH, PRODUCT, COMMIT, WAIT, AGAIN, end,
     ]  # fmt: skip
     kept = [start, LEAVE, *inside, one, AGAIN, end]
-    assert in_pairs(kept) == kept
+    assert done(kept) == kept
