@@ -17,10 +17,10 @@ _EXP64 = (
     0.0013888888905450303, 0.0001984127031200081, 2.480154779054329e-05, 2.755678183772836e-06,
     2.759413723745989e-07, 2.527306049512997e-08, 8.979375596076462e-10,
 )  # fmt: skip
-# (2**r - 1) / r for |r| <= 1/2.
+# (2**r - 1) / r for |r| <= 1/2: ln 2 in float32, and what makes the largest relative error least (2.9e-9).
 _EXP2 = (
-    0.6931471824645996, 0.24022650718688965, 0.05550410971045494, 0.009618056938052177,
-    0.0013333501992747188, 0.00015461444854736328, 1.5297322534024715e-05,
+    0.6931471824645996, 0.2402264758553489, 0.055503595913245996, 0.009618517671970984,
+    0.0013390958054410654, 0.00015324282018666085,
 )  # fmt: skip
 # ln 2 in two parts, the first with trailing zeros so that n * part is exact.
 _LN2_32, LN2_64 = (0.693359375, -2.12194440e-4), (6.93147180369123816490e-01, 1.90821492927058770002e-10)
@@ -58,11 +58,16 @@ def scale(e: Lanes, kind: Any, value: Any, n: Any) -> Any:
 
 def _scalef(e: Lanes, value: Any, n: Any, bits: int) -> Any:
     """The same as one instruction."""
+    return _masked(e, "scalef", bits, value, n)
+
+
+def _masked(e: Lanes, name: str, bits: int, value: Any, operand: Any) -> Any:
+    """An AVX-512 instruction on all lanes of ``value``."""
     kind = "pd" if value.type.element == F64 else "ps"
     all_lanes = IntType(max(e.lanes, 8))(-1)
     rounding = [I32(4)] if bits == 512 else []  # 4: as the current mode says
-    name = f"llvm.x86.avx512.mask.scalef.{kind}.{bits}"
-    return e.call(name, value.type, value, n, value, all_lanes, *rounding)
+    name = f"llvm.x86.avx512.mask.{name}.{kind}.{bits}"
+    return e.call(name, value.type, value, operand, value, all_lanes, *rounding)
 
 
 def exp(e: Lanes, kind: Any, x: Any) -> Any:
@@ -81,9 +86,14 @@ def _exp_near(e: Lanes, kind: Any, r: Any) -> Any:
 
 def exp2(e: Lanes, kind: Any, x: Any) -> Any:
     """2 to the x: x = n + r."""
-    x = clamp(e, kind, x, *((-1076.0, 1025.0) if kind == F64 else (-151.0, 129.0)))
-    n = e.intrinsic("rint", x)
-    r = e.b.fsub(x, n)
+    bits = e.lanes * (64 if kind == F64 else 32)
+    if e.target.scalef and bits in (128, 256, 512):
+        # Of an infinity vreduce gives 0, and vscalef by an infinite n is right.
+        n, r = e.intrinsic("rint", x), _masked(e, "reduce", bits, x, I32(0))
+    else:
+        x = clamp(e, kind, x, *((-1076.0, 1025.0) if kind == F64 else (-151.0, 129.0)))
+        n = e.intrinsic("rint", x)
+        r = e.b.fsub(x, n)
     if kind == F64:
         return scale(e, kind, _exp_near(e, kind, e.b.fmul(r, e.const(kind, _log(2)))), n)
     return scale(e, kind, e.fma(r, poly(e, kind, r, _EXP2), e.const(kind, 1.0)), n)

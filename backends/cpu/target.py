@@ -14,7 +14,7 @@ class CpuTarget:
     """Bytes of a vector register and their number, caches, and instructions that it has.
 
     ``fma``: fused multiply-add. ``vnni``: sums of products of 16-bit pairs (vpdpwssd).
-    ``scalef``: multiplication by powers of two (vscalefps).
+    ``scalef``: multiplication by powers of two, and what is behind the point (vscalefps, vreduceps).
 
     The generated code is right on every CPU; a wrong width only makes it slow.
     """
@@ -47,7 +47,7 @@ def host() -> CpuTarget:
         registers=32 if wide else 16,
         x86=half,
         vnni=wide and bool(features.get("avx512vnni") and features.get("avx512vl")),
-        scalef=wide and bool(features.get("avx512vl")),
+        scalef=wide and bool(features.get("avx512vl") and features.get("avx512dq")),
     ))  # fmt: skip
 
 
