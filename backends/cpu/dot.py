@@ -8,7 +8,7 @@ panels. Neither changes the order in which products follow each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,9 @@ from tilec.backends.cpu.floats import convert
 from tilec.backends.cpu.lanes import I64, Lanes, is_small
 from tilec.backends.cpu.loops import Index
 from tilec.backends.cpu.microkernel import VECTORS, Form, Left, Right, Sums, multiply
-from tilec.backends.cpu.panels import in_place, left_in, left_room, new_left, new_right, pack_left, pack_right
+from tilec.backends.cpu.panels import (
+    in_place, in_tensor, left_in, left_room, new_left, new_right, pack_left, pack_right, right_in_place,
+)  # fmt: skip
 from tilec.backends.cpu.rules import emits
 from tilec.backends.cpu.shapes import tile_type
 from tilec.backends.cpu.tiles import Code, Lazy
@@ -93,16 +95,38 @@ def _product(code: Code, op: Op, buffer: Buffer, type_: TileType, zero: bool) ->
 def _left(code: Code, op: Op, form: Form, part: tuple[Index, Index]) -> Left:
     value = op.args[0]
     found = code.packed.get((value, form)) or (None if _is_tf32(op) else in_place(code, value, form))
-    if found is None:
-        found = new_left(code, value, form, _steps(op))
-        code.temporaries.append(found.buffer)
-        pack_left(code, value, form, found, 0, _is_tf32(op), part)
-    return found
+    if found is not None:
+        return found
+    packed = new_left(code, value, form, _steps(op))
+    code.temporaries += [packed.buffer] if packed.buffer else []
+    there = None if _is_tf32(op) else in_tensor(code, value, form)
+    return _either(code, there, packed, lambda: pack_left(code, value, form, packed, 0, _is_tf32(op), part))
+
+
+def _either(code: Code, there: tuple[Any, Left] | None, packed: Left, pack: Callable[[], None]) -> Left:
+    """The left operand in its tensor where a condition holds, else packed."""
+    if there is None:
+        pack()
+        return packed
+    condition, left = there
+
+    def lay() -> list[Any]:
+        pack()
+        return [packed.pointer, loops.i64(packed.row), loops.i64(packed.step)]
+
+    pointer, *steps = loops.branch(
+        code.b, condition, lambda: [left.pointer, loops.i64(left.row), loops.i64(left.step)], lay
+    )
+    row, step = (
+        1 if old == 1 and new == 1 else found
+        for old, new, found in zip((left.row, left.step), (packed.row, packed.step), steps, strict=True)
+    )
+    return Left(pointer, row, step, packed.buffer)
 
 
 def _right(code: Code, op: Op, form: Form, part: tuple[Index, Index]) -> Right:
     value = op.args[1]
-    found = code.packed.get((value, form, "right"))
+    found = code.packed.get((value, form, "right")) or (None if _is_tf32(op) else right_in_place(code, value, form))
     if found is None:
         found = new_right(code, value, form, _steps(op))
         code.temporaries.append(found.buffer)
@@ -148,7 +172,8 @@ def pack_before(code: Code, op: Op) -> list[tuple[Any, ...]]:
             pack_left(code, a, form, left, 0, False)
             code.packed[a, form] = left
             keys.append((a, form))
-        if b in code.env and (b, form, "right") not in code.packed:
+        there = right_in_place(code, b, form)
+        if b in code.env and (b, form, "right") not in code.packed and there is None:
             right = new_right(code, b, form, _steps(dot))
             pack_right(code, b, form, right, 0, False)
             code.packed[b, form, "right"] = right

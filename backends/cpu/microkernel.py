@@ -39,11 +39,15 @@ class Form:
 
 @dataclass(frozen=True)
 class Left:
-    """The left operand; element (i, k) is at i * row + k * step."""
+    """The left operand; element (i, k) is at i * row + k * step behind the pointer.
 
-    buffer: Buffer
-    row: int
-    step: int
+    ``buffer``: where it was packed; None where it is read in the tensor.
+    """
+
+    pointer: Any
+    row: Index
+    step: Index
+    buffer: Buffer | None = None
 
 
 @dataclass(frozen=True)
@@ -113,18 +117,19 @@ def _block(code: Code, form: Form, operands: tuple[Left, Right], sums: Sums,
     plus = b.fadd if form.total.is_float else b.add
     for place in () if sums.zero else places:
         prefetch(b, place)
-    lefts = code.pointer_to(left.buffer, element, loops.mul(b, i, left.row))
     rights = code.pointer_to(right.buffer, element, loops.mul(b, j, right.depth))
 
     def at(pointer: Any, offset: Index) -> Any:
         return b.gep(pointer, [loops.i64(offset)], source_etype=element, inbounds=True)
+
+    lefts = at(left.pointer, loops.mul(b, i, left.row))
 
     def step(k: Index, totals: Sequence[Any]) -> list[Any]:
         row = at(rights, loops.mul(b, k, width))
         ys = [load(e, at(row, v * lanes), element, 1) for v in range(vectors)]
         column, out = at(lefts, loops.mul(b, k, left.step)), []
         for r in range(count):
-            x = e.splat(load(Lanes(b, 1, code.target), at(column, r * left.row), element, 1))
+            x = e.splat(load(Lanes(b, 1, code.target), at(column, loops.mul(b, left.row, r)), element, 1))
             out += [accumulate(e, form, x, y, totals[r * vectors + v]) for v, y in enumerate(ys)]
         return out
 

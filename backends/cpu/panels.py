@@ -15,13 +15,14 @@ from tilec.backends.cpu.loops import Index
 from tilec.backends.cpu.microkernel import Form, Left, Right, panel_widths
 from tilec.backends.cpu.shapes import tile_type
 from tilec.backends.cpu.tiles import Code, Lazy
-from tilec.backends.cpu.views import Coord, View, corner
+from tilec.backends.cpu.views import Coord, View, corner, place
 from tilec.backends.cpu.workspace import Buffer
-from tilec.ir.core import Value
+from tilec.ir.core import Op, Value
 from tilec.ir.types import TileType, int16
 
 LINE = 64  # bytes of a cache line
 AHEAD = 8  # rows from a copy to the prefetch
+SAME_SET = 2048  # bytes: rows that are a multiple apart lie in one or two sets of the first cache
 
 
 def natural_axis(code: Code, value: Value) -> int:
@@ -38,23 +39,64 @@ def natural_axis(code: Code, value: Value) -> int:
 
 
 def in_place(code: Code, value: Value, form: Form) -> Left | None:
-    """The left operand where it already is, if the microkernel can read it there."""
-    found, turned = code.env[value], False
-    while isinstance(found, Lazy) and found.op.name in ("permute", "reshape"):
-        turned ^= found.op.name == "permute"
-        if len(tile_type(found.op.args[0]).shape) != 2:
-            return None
-        found = code.env[found.op.args[0]]
-    if not isinstance(found, Buffer) or form.pairs or tile_type(value).dtype != form.total:
+    """The left operand in the buffer where it already is, if the microkernel can read it there."""
+    found, turned = _origin(code, value)
+    if not isinstance(found, Buffer) or not _as_panels(value, form):
         return None
     pitch = tile_type(value).shape[0 if turned else 1]
-    return Left(found, 1, pitch) if turned else Left(found, pitch, 1)
+    return Left(code.base(found), *((1, pitch) if turned else (pitch, 1)), found)
+
+
+def right_in_place(code: Code, value: Value, form: Form) -> Right | None:
+    """The right operand in its buffer, if its rows are as long as those of a panel."""
+    found, turned = _origin(code, value)
+    depth, columns = tile_type(value).shape
+    whole = [n * v for (n, v), _, _ in panel_widths(columns, code.target.lanes(form.total.bytes))] == [columns]
+    fits = isinstance(found, Buffer) and not turned and whole and _as_panels(value, form)
+    return Right(found, depth) if fits else None
+
+
+def _as_panels(value: Value, form: Form) -> bool:
+    return not form.pairs and tile_type(value).dtype == form.total
+
+
+def _origin(code: Code, value: Value) -> tuple[Any, bool]:
+    """What a matrix is behind shape ops that move nothing, and whether it is turned."""
+    found, turned = code.env.get(value), False
+    while isinstance(found, Lazy) and _same_matrix(found.op):
+        turned ^= found.op.name == "permute"
+        found = code.env.get(found.op.args[0])
+    return found, turned
+
+
+def _same_matrix(op: Op) -> bool:
+    """Whether an op turns a matrix, or drops leading extents of 1."""
+    shape = tile_type(op.args[0]).shape
+    return op.name == "permute" and len(shape) == 2 or (
+        op.name == "reshape" and shape[-2:] == tile_type(op.result).shape
+    )  # fmt: skip
+
+
+def in_tensor(code: Code, value: Value, form: Form) -> tuple[Any, Left] | None:
+    """(condition, the left operand in its tensor): its rows lie close, and not all in one cache set."""
+    found, turned = _origin(code, value)
+    if not isinstance(found, View) or not _as_panels(value, form):
+        return None
+    b, axis, rank = code.b, found.tensor.type.contiguous, found.tensor.type.rank
+    if axis is None or axis < rank - 2:
+        return None
+    pitch = found.tensor.strides[2 * rank - 3 - axis]
+    close = b.icmp_unsigned("<=", pitch, I64(2 * found.type.shape[axis]))
+    apart = b.icmp_unsigned("!=", b.urem(pitch, I64(SAME_SET // form.total.bytes)), I64(0))
+    strides = found.tensor.strides[-2:]
+    left = Left(place(b, found.tensor, found.part.starts), *(strides[::-1] if turned else strides))
+    return b.and_(found.part.inside, b.and_(close, apart)), left
 
 
 def _pitch(form: Form, depth: int) -> int:
     """Elements between rows: a power of two would put all rows of a block into one cache set."""
     size = form.total.bytes
-    return depth + LINE // size if depth * size % 2048 == 0 else depth
+    return depth + LINE // size if depth * size % SAME_SET == 0 else depth
 
 
 def left_room(code: Code, value: Value, form: Form, depth: int) -> Buffer:
@@ -66,8 +108,8 @@ def left_room(code: Code, value: Value, form: Form, depth: int) -> Buffer:
 def left_in(code: Code, buffer: Buffer, value: Value, form: Form, depth: int) -> Left:
     """How a left operand lies in its room: in the order of its own memory."""
     if natural_axis(code, value) == 0 and not form.pairs:
-        return Left(buffer, 1, tile_type(value).shape[0])
-    return Left(buffer, _pitch(form, depth), 1)
+        return Left(code.base(buffer), 1, tile_type(value).shape[0], buffer)
+    return Left(code.base(buffer), _pitch(form, depth), 1, buffer)
 
 
 def new_left(code: Code, value: Value, form: Form, depth: int) -> Left:
@@ -100,7 +142,7 @@ def pack_left(
         long = 0 if at[1].lane else 1
         later = Coord(loops.add(code.b, at[long].base, AHEAD), False)
         _prefetch(code, value, (later, at[1]) if long == 0 else (at[0], later))
-        store(e, code.pointer_to(into.buffer, kind, offset), found, pitch)
+        store(e, code.b.gep(into.pointer, [loops.i64(offset)], source_etype=kind), found, pitch)
 
     def run(_: bool) -> tuple[()]:
         axis = 0 if into.step != 1 else 1
@@ -119,7 +161,8 @@ def _clear_last(code: Code, into: Left, shape: tuple[int, ...], start: Index) ->
     def clear(i: Index) -> None:
         k = loops.add(code.b, loops.mul(code.b, start, 2), shape[1])
         offset = loops.add(code.b, loops.mul(code.b, i, 2 * into.row), k)
-        store(Lanes(code.b, 1, code.target), code.pointer_to(into.buffer, I16, offset), I16(0), 1)
+        spot = code.b.gep(into.pointer, [loops.i64(offset)], source_etype=I16)
+        store(Lanes(code.b, 1, code.target), spot, I16(0), 1)
 
     loops.each(code.b, 0, shape[0], 1, clear)
 
