@@ -12,6 +12,7 @@ from tilec.backends.cpu import cells, control, dot, loops, memory, pointwise, re
 from tilec.backends.cpu.lanes import I1, I64, PTR, register, storage
 from tilec.backends.cpu.target import CpuTarget, host
 from tilec.backends.cpu.tiles import Code
+from tilec.backends.cpu.turn import turn_products
 from tilec.backends.cpu.views import Tensor
 from tilec.ir.core import Kernel, Value
 from tilec.ir.errors import UnsupportedError
@@ -31,6 +32,7 @@ def compile_kernel(kernel: Kernel, target: CpuTarget | None = None) -> CpuProgra
         raise UnsupportedError("U202", f"the CPU backend takes the TILE form, not {kernel.form!r}",
                                help="compile the kernel before make_async")  # fmt: skip
     target = target or host()
+    kernel = turn_products(kernel, target)
     module = ir.Module(name=kernel.name)
     module.triple = ""
     instance, workspace_bytes = _instance(module, kernel, target)
