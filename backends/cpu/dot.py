@@ -19,12 +19,20 @@ from tilec.backends.cpu.lanes import I64, Lanes, is_small
 from tilec.backends.cpu.loops import Index
 from tilec.backends.cpu.microkernel import VECTORS, Form, Left, Right, Sums, multiply
 from tilec.backends.cpu.panels import (
-    in_place, in_tensor, left_in, left_room, new_left, new_right, pack_left, pack_right, right_in_place,
+    in_place,
+    in_tensor,
+    left_in,
+    left_room,
+    new_left,
+    new_right,
+    pack_left,
+    pack_right,
+    right_in_place,
 )  # fmt: skip
 from tilec.backends.cpu.rules import emits
 from tilec.backends.cpu.shapes import tile_type
-from tilec.backends.cpu.tiles import Code, Lazy
-from tilec.backends.cpu.views import At
+from tilec.backends.cpu.tiles import CHEAP, Code, Lazy
+from tilec.backends.cpu.views import At, View
 from tilec.backends.cpu.workspace import Buffer
 from tilec.ir.core import Op, Value, walk
 from tilec.ir.ops import attr
@@ -69,6 +77,9 @@ def _dot(code: Code, op: Op) -> None:
     if batch is not None:
         buffer = code.owned(op.args[2])
         _batched(code, op, batch, buffer)
+    elif _wide(out.dtype) == out.dtype and _on_the_way(code, op.args[2]):
+        code.settle_with(op.args[2], lambda into: _product(code, op, into, out, False, op.args[2]))
+        buffer = code.owned(op.args[2])
     elif _wide(out.dtype) == out.dtype:
         zero = _is_zero(code, op.args[2])
         buffer = code.memory.allocate(out) if zero else code.owned(op.args[2])
@@ -84,12 +95,22 @@ def _dot(code: Code, op: Op) -> None:
     code.bind(op.result, buffer)
 
 
-def _product(code: Code, op: Op, buffer: Buffer, type_: TileType, zero: bool) -> None:
-    """buffer = (0 if zero else buffer) + a @ b."""
+def _on_the_way(code: Code, acc: Value) -> bool:
+    """Whether the sum so far is cheap to compute where the product is added to it."""
+    single = isinstance(code.env[acc], Lazy) and code.uses(acc) == 1 and not _is_zero(code, acc)
+    return single and code.cost(acc) <= 2 * CHEAP and not any(
+        isinstance(code.env.get(v), View) for v in code.sources(acc)
+    )  # fmt: skip
+
+
+def _product(
+    code: Code, op: Op, buffer: Buffer, type_: TileType, zero: bool, before: Value | None = None
+) -> None:
+    """buffer = (0 if zero else ``before`` or else buffer) + a @ b."""
     form, limits = form_of(op), needed(code, op.result)
     ends, steps = _depth(code, op)
     left, right = _left(code, op, form, (limits[0], ends)), _right(code, op, form, (ends, limits[1]))
-    multiply(code, form, (left, right), Sums(buffer, type_, zero), steps, limits)
+    multiply(code, form, (left, right), Sums(buffer, type_, zero, before), steps, limits)
 
 
 def _left(code: Code, op: Op, form: Form, part: tuple[Index, Index]) -> Left:
@@ -126,7 +147,9 @@ def _either(code: Code, there: tuple[Any, Left] | None, packed: Left, pack: Call
 
 def _right(code: Code, op: Op, form: Form, part: tuple[Index, Index]) -> Right:
     value = op.args[1]
-    found = code.packed.get((value, form, "right")) or (None if _is_tf32(op) else right_in_place(code, value, form))
+    found = code.packed.get((value, form, "right"))
+    if found is None and not _is_tf32(op):
+        found = right_in_place(code, value, form)
     if found is None:
         found = new_right(code, value, form, _steps(op))
         code.temporaries.append(found.buffer)

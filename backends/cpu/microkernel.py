@@ -18,7 +18,9 @@ from tilec.backends.cpu.lanes import I16, I32, Lanes, element_constant, register
 from tilec.backends.cpu.loops import Index
 from tilec.backends.cpu.target import CpuTarget
 from tilec.backends.cpu.tiles import Code
+from tilec.backends.cpu.views import Coord
 from tilec.backends.cpu.workspace import Buffer
+from tilec.ir.core import Value
 from tilec.ir.types import DType, TileType
 
 VECTORS = 2
@@ -60,11 +62,15 @@ class Right:
 
 @dataclass(frozen=True)
 class Sums:
-    """The tile that grows; ``zero``: it begins at zero, whatever the buffer holds."""
+    """The tile that grows; ``zero``: it begins at zero, whatever the buffer holds.
+
+    ``before``: what the product is added to, computed element by element; None: what the buffer holds.
+    """
 
     buffer: Buffer
     type: TileType
     zero: bool
+    before: Value | None = None
 
 
 def block_rows(target: CpuTarget) -> int:
@@ -133,8 +139,15 @@ def _block(code: Code, form: Form, operands: tuple[Left, Right], sums: Sums,
             out += [accumulate(e, form, x, y, totals[r * vectors + v]) for v, y in enumerate(ys)]
         return out
 
-    for place, total in zip(places, loops.loop(b, 0, depth, 1, [none] * len(places), step), strict=True):
-        store(e, place, total if sums.zero else plus(load(e, place, element, 1), total), 1)
+    def before(row: int, column: Index) -> Any:
+        at = Coord(loops.add(b, i, row)), Coord(column, lanes > 1)
+        if sums.before is None:
+            return code.read(sums.buffer, sums.type, at, e)
+        return code.element(sums.before, at, lanes)
+
+    found = loops.loop(b, 0, depth, 1, [none] * len(places), step)
+    for spot, place, total in zip(spots, places, found, strict=True):
+        store(e, place, total if sums.zero else plus(before(*spot), total), 1)
 
 
 def _sum_at(code: Code, sums: Sums, first: Index, row: int, column: Index) -> Any:

@@ -51,9 +51,9 @@ def right_in_place(code: Code, value: Value, form: Form) -> Right | None:
     """The right operand in its buffer, if its rows are as long as those of a panel."""
     found, turned = _origin(code, value)
     depth, columns = tile_type(value).shape
-    whole = [n * v for (n, v), _, _ in panel_widths(columns, code.target.lanes(form.total.bytes))] == [columns]
-    fits = isinstance(found, Buffer) and not turned and whole and _as_panels(value, form)
-    return Right(found, depth) if fits else None
+    (lanes, vectors), *_ = panel_widths(columns, code.target.lanes(form.total.bytes))[0]
+    fits = isinstance(found, Buffer) and not turned and lanes * vectors == columns
+    return Right(found, depth) if fits and _as_panels(value, form) else None
 
 
 def _as_panels(value: Value, form: Form) -> bool:
@@ -71,10 +71,10 @@ def _origin(code: Code, value: Value) -> tuple[Any, bool]:
 
 def _same_matrix(op: Op) -> bool:
     """Whether an op turns a matrix, or drops leading extents of 1."""
+    if op.name not in ("permute", "reshape"):
+        return False
     shape = tile_type(op.args[0]).shape
-    return op.name == "permute" and len(shape) == 2 or (
-        op.name == "reshape" and shape[-2:] == tile_type(op.result).shape
-    )  # fmt: skip
+    return len(shape) == 2 if op.name == "permute" else shape[-2:] == tile_type(op.result).shape
 
 
 def in_tensor(code: Code, value: Value, form: Form) -> tuple[Any, Left] | None:

@@ -25,6 +25,8 @@ def _elementwise(code: Code, op: Op, at: At, e: Lanes) -> Any:
 
 
 def _where(code: Code, op: Op, at: At, e: Lanes) -> Any:
+    if op.args[0] in code.opened:
+        return code.element(op.args[1], at, e.lanes)
     return e.b.select(*(code.element(a, at, e.lanes) for a in op.args))
 
 

@@ -9,6 +9,7 @@ from tilec.backends.cpu import loops
 from tilec.backends.cpu.arith import apply
 from tilec.backends.cpu.floats import narrow, widen
 from tilec.backends.cpu.lanes import I32, Lanes, element_constant, is_small, register
+from tilec.backends.cpu.masks import opened
 from tilec.backends.cpu.rules import emits
 from tilec.backends.cpu.shapes import tile_type
 from tilec.backends.cpu.tiles import POINTWISE, Code, Lazy
@@ -66,14 +67,21 @@ def _store_result(code: Code, op: Op, element: Element) -> None:
     def one(at: At, lanes: int) -> None:
         code.write(buffer, type_, at, Lanes(code.b, lanes, code.target), element(at, lanes))
 
-    def run(_: bool) -> tuple[()]:
+    masks, clear = opened(code, op.args)
+
+    def run(inside: bool) -> tuple[()]:
+        before, code.opened = code.opened, masks if inside else frozenset()
+        loop()
+        code.opened = before
+        return ()
+
+    def loop() -> None:
         if any(n > 1 for n in tile_type(op.args[0]).shape[op.attrs["axis"] + 1 :]):
             code.over(type_.shape, one)
         else:
             loops.nest(code.b, [(0, n) for n in type_.shape], lambda at: one(tuple(map(Coord, at)), 1))
-        return ()
 
-    code.versions(op.args, run)
+    code.versions(op.args, run, clear)
     code.bind(op.result, buffer)
 
 

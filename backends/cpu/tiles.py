@@ -74,6 +74,7 @@ class Code:
         self.users, self.definitions = uses_of(body), definitions(body)
         self.parents = {inner.ops[-1]: op for op in walk(body) for inner in op.blocks if inner.ops}
         self.inside: frozenset[View] = frozenset()
+        self.opened: frozenset[Value] = frozenset()
         self.ahead = Ahead(b)
         self.pending: set[Value] = set()
         self.packed: dict[Any, Any] = {}

@@ -33,7 +33,8 @@ def turn_products(kernel: Kernel, target: CpuTarget) -> Kernel:
     facts = _Facts(kernel.body, target)
     inside: set[Value] = set()
     for loop in (op for op in walk(kernel.body) if op.name == "for"):
-        found = _together(facts, [d for d in loop.blocks[0].ops if d.name == "dot" and d.result not in inside])
+        dots = [d for d in loop.blocks[0].ops if d.name == "dot" and d.result not in inside]
+        found = _together(facts, dots)
         if found is not None and _pays(facts, loop, found):
             inside |= found
     if not inside:
