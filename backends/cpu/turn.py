@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 
 from tilec.backends.cpu.lanes import is_small
 from tilec.backends.cpu.microkernel import VECTORS
@@ -245,6 +244,6 @@ class _Turner:
             return self._emit("reshape", op.args, op, shape=shape)
         if op.name == "permute":
             return op.args[0]
-        if _is_identity(op) and prod(shape) and all(tile_type(a).shape[::-1] == shape for a in op.args):
+        if _is_identity(op) and op.args and all(tile_type(a).shape[::-1] == shape for a in op.args):
             return self._emit(op.name, [self._turned(a, table, op) for a in op.args], op)
         return None
