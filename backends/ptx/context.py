@@ -67,7 +67,7 @@ class Fragment:
     """A tile in registers: register i holds element ``layout.coords(i, lane, warp)``.
 
     A scalar (rank 0) has one register, with the same value in all threads. ``words``: the same
-    elements two to a b32 register, where a loop carries a tile of 16 bits so; else ().
+    elements several to a b32 register, where a loop carries small ones so (`words.py`); else ().
     """
 
     dtype: DType

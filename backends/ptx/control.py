@@ -8,6 +8,7 @@ from dataclasses import replace
 from tilec.backends.ptx.context import Emitter, Fragment, Rule, no_op, register_type
 from tilec.backends.ptx.numeric import bits, compute_type
 from tilec.backends.ptx.shapes import tile_of
+from tilec.backends.ptx.words import joined, spread
 from tilec.ir.core import Block, Op, Value
 from tilec.ir.ops import attr
 from tilec.ir.ptx.module import Int, Not, Reg, Sym
@@ -63,7 +64,7 @@ def leave(e: Emitter, held: Sequence[Fragment], yielded: Sequence[Value]) -> Non
     for to, value in zip(held, yielded, strict=True):
         found, kind = e.fragment(value), "b32" if to.words else register_type(to.dtype)
         pairs = (
-            zip(to.words, _packed(e, found), strict=True)
+            zip(to.words, joined(e, found), strict=True)
             if to.words
             else zip(to.regs, found.regs, strict=True)
         )
@@ -95,10 +96,10 @@ def _for(e: Emitter, op: Op) -> None:
 
 
 def _in_words(e: Emitter, body: Block, held: Sequence[Fragment]) -> list[Fragment]:
-    """What a loop carries; tiles of 16-bit floats, where that matters to ptxas, two elements to a word."""
+    """What a loop carries; floats of up to 16 bits, where that matters to ptxas, several to a word."""
     wanted = _packed_by_need(body)
     made = [
-        replace(f, words=_packed(e, f)) if p in wanted else f
+        replace(f, words=joined(e, f)) if p in wanted and f.dtype.is_float else f
         for f, p in zip(held, body.params[1:], strict=True)
     ]
     e.env.update(zip(body.params[1:], made, strict=True))
@@ -123,18 +124,10 @@ def _packed_by_need(body: Block) -> set[Value]:
         found |= more
 
 
-def _packed(e: Emitter, fragment: Fragment) -> tuple[Reg, ...]:
-    """The 16-bit elements of a tile two to a register; () for others, which stay as they are."""
-    regs = fragment.regs
-    if not fragment.shape or fragment.dtype.bits != 16 or not fragment.dtype.is_float or len(regs) % 2:
-        return ()
-    return fragment.words or tuple(e.make("b32", "mov.b32", regs[n : n + 2]) for n in range(0, len(regs), 2))
-
-
 def _unpack(e: Emitter, held: Sequence[Fragment]) -> None:
     for fragment in held:
-        for n, word in enumerate(fragment.words):
-            e.emit("mov.b32", fragment.regs[2 * n : 2 * n + 2], word)
+        if fragment.words:
+            spread(e, fragment)
 
 
 def _leave_if_done(e: Emitter, typed: str, i: Reg, stop: Value, step: Value, end: Sym) -> None:

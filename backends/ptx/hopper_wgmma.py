@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tilec.backends.ptx.context import Emitter, Fragment
 from tilec.backends.ptx.hopper_operands import M_BLOCK, MMA_DTYPES, REGISTER_FILE, WARPGROUP
 from tilec.backends.ptx.hopper_smem import Operand, k_step
-from tilec.backends.ptx.numeric import join_bytes
+from tilec.backends.ptx.words import as_result, joined
 from tilec.ir.errors import ResourceError
 from tilec.ir.layout import pad
 from tilec.ir.ptx.builder import Value as PtxValue
@@ -108,26 +108,17 @@ def packed(e: Emitter, fragment: Fragment) -> Packed:
     What a loop carries in words is taken as it is: joined here, ptxas (13.5) takes the joining for a
     write to an operand while another product runs, and serializes both (C7513).
     """
-    if fragment.words:
-        return Packed(fragment.words, len(fragment.words) // (4 * _row_blocks(fragment)))
-    if fragment.dtype.bits == 8 and fragment.layout.reg[1] == (8, 0):
-        eights = [fragment.regs[n : n + 8] for n in range(0, len(fragment.regs), 8)]
-        words = tuple(_from_quad(e, eight, half) for eight in eights for half in (0, 2))
-        return Packed(words, len(words) // (4 * _row_blocks(fragment)))
-    per = 4 // fragment.dtype.bytes
-    regs = fragment.regs
-    groups = [regs[i : i + per] for i in range(0, len(regs), per)]
-    join = _join_halves if per == 2 else join_bytes
-    return Packed(tuple(join(e, g) for g in groups), len(groups) // (4 * _row_blocks(fragment)))
+    words = joined(e, fragment)
+    if as_result(fragment):
+        words = tuple(_from_quad(e, word) for word in words)
+    return Packed(words, len(words) // (4 * _row_blocks(fragment)))
 
 
-def _from_quad(e: Emitter, regs: tuple[Reg, ...], half: int) -> Reg:
-    """Columns 4t to 4t + 3 of 16, for thread t of a quad, where it holds 2t, 2t + 1, 2t + 8 and 2t + 9.
+def _from_quad(e: Emitter, own: Reg) -> Reg:
+    """Columns 4t to 4t + 3 of 16, for thread t of a quad, which holds 2t, 2t + 1, 2t + 8 and 2t + 9.
 
-    ``regs``: two rows of an accumulator, ``half`` 0 or 2 the row. The columns are those of the
-    threads 2(t mod 2) and the next, the lower or upper ones of each.
+    These columns are those of the threads 2(t mod 2) and the next, the lower or upper ones of each.
     """
-    own = join_bytes(e, (*regs[half : half + 2], *regs[half + 4 : half + 6]))
     first, upper = quad(e)
     second = e.cached("second of quad", lambda: e.make("b32", "add.s32", first, 1))
     parts = [e.make("b32", "shfl.sync.idx.b32", own, lane, 31, -1) for lane in (first, second)]
@@ -149,10 +140,6 @@ def _quad(e: Emitter) -> tuple[Reg, Reg]:
 
 def _row_blocks(fragment: Fragment) -> int:
     return 1 << sum(1 for b in fragment.layout.reg if b[0] >= M_BLOCK)
-
-
-def _join_halves(e: Emitter, halves: tuple[Reg, ...]) -> Reg:
-    return e.make("b32", "mov.b32", halves)
 
 
 def products(
