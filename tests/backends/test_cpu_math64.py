@@ -99,17 +99,19 @@ def test_large_angles(name: str) -> None:
     assert _ulps(_apply(name)(x), x, EXACT[name]) <= BOUND
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", EXACT)
-def test_loops_call_no_library(name: str) -> None:
-    """But for sine and cosine of large angles, in a block of their own."""
+def test_loops_call_no_library(name: str, dtype: Any) -> None:
+    """But for sine and cosine of large angles, in a block of their own; float32 stays float32."""
 
     def build(body: Any, out: Any, x: Any) -> None:
         store_all(body, out, body.op(name, load_all(body, x, (64,))))
 
-    text = compile_kernel(kernel([np.zeros(64), np.zeros(64)], build)).text
+    text = compile_kernel(kernel([np.zeros(64, dtype), np.zeros(64, dtype)], build)).text
     called = [
         line for line in text.splitlines() if f"@llvm.{name}." in line.replace('"', "") or f"@{name}(" in line
     ]
+    assert (dtype == np.float64) == (" double" in text)
     if name in ("sin", "cos"):
         assert called and "llvm.vector.reduce.or" in text
     else:
