@@ -13,7 +13,7 @@ from math import ceil, prod
 from tilec.ir.core import Block, Kernel, Op, Value, definitions, frozen, walk
 from tilec.ir.ops import attr, opdef, written_tensors
 from tilec.ir.types import TileType
-from tilec.passes.schedule.joint import RLIMIT
+from tilec.passes.schedule import joint
 from tilec.passes.schedule.machines import Machine
 from tilec.passes.schedule.model import Answer, Problem
 from tilec.passes.schedule.proofs import solve_once
@@ -117,7 +117,7 @@ def _together(best: Sharing, machine: Machine, solved: Solved, size: int, most: 
     least = sum(max(n, a.schedule.ii if a.schedule else 0) for n, (_, a) in zip(read, solved, strict=True))
     if most is not None and least >= most:
         return least
-    again = [solve_once(_remote(best, p, machine), RLIMIT).schedule for p, _ in solved]
+    again = [solve_once(_remote(best, p, machine), joint.RLIMIT).schedule for p, _ in solved]
     return sum(max(n, plan.ii if plan else NEVER) for n, plan in zip(read, again, strict=True))
 
 

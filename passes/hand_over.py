@@ -1,13 +1,15 @@
 """Values between compute groups: AREF -> AREF, with a ring for each value that one group makes for another.
 
 Who runs what follows from the values that are handed over. A group's roots are what it hands over,
-and the writes if it is the last one; it runs all that they need, back to what it is given.
+and its writes; it runs all that they need, back to what it is given. A loaded tile that several
+groups need is a ring that each of them reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, count
 
 from tilec.ir.core import Block, Kernel, Op, Value, definitions, frozen, walk
 from tilec.ir.errors import TilecValueError
@@ -17,6 +19,7 @@ from tilec.ir.types import TileType
 from tilec.passes.rewrite import where
 from tilec.passes.schedule.reach import Reach
 
+PASSED = (*VIEWS, "broadcast")
 RING_OPS = ("aref.get", "aref.release")
 Given = tuple[Value, str]  # (value, group)
 
@@ -30,22 +33,28 @@ class Cut:
     target: str
 
 
-def hand_over(kernel: Kernel, cuts: tuple[Cut, ...], last: str) -> Kernel:
-    """The AREF kernel with a put, a get and a release for each cut; ``last`` is the group that writes.
+def hand_over(
+    kernel: Kernel, cuts: tuple[Cut, ...], last: str, writers: Mapping[Op, str] | None = None
+) -> Kernel:
+    """The AREF kernel with a put, a get and a release for each cut; ``last`` is the group of all writes that
+    ``writers`` has none for.
 
-    In program order it means what it meant. TilecValueError V134 where a loaded tile, or an op
+    In program order it means what it meant. TilecValueError V134 where a product, or an op
     that takes what is handed over, would be two groups'.
     """
-    return _HandOver(kernel, cuts, last).kernel()
+    return _HandOver(kernel, cuts, last, writers or {}).kernel()
 
 
 class _HandOver:
-    def __init__(self, kernel: Kernel, cuts: tuple[Cut, ...], last: str) -> None:
-        self.old, self.cuts, self.last = kernel, cuts, last
-        self.rings = {c: _ring(c, number) for number, c in enumerate(cuts)}
+    def __init__(self, kernel: Kernel, cuts: tuple[Cut, ...], last: str, writers: Mapping[Op, str]) -> None:
+        self.old, self.cuts, self.last, self.writers = kernel, cuts, last, writers
         self.defs = definitions(kernel.body)
-        self.needs = {g: self._needs(g) for g in dict.fromkeys((*(c.source for c in cuts), last))}
-        self.gets = {op.args[0]: self._only(op) for op in walk(kernel.body) if op.name == "aref.get"}
+        self.rings = self._rings()
+        names = dict.fromkeys((*(c.source for c in cuts), *writers.values(), last))
+        self.needs = {g: self._needs(g) for g in names}
+        self.gets = {op.args[0]: self._groups(op) for op in walk(kernel.body) if op.name == "aref.get"}
+        for op in (op for op in walk(kernel.body) if op.name == "dot"):
+            self._only(op)
 
     def kernel(self) -> Kernel:
         body = self.block(self.old.body, {})
@@ -56,8 +65,7 @@ class _HandOver:
         """The ops that a group runs."""
         given = {c.value for c in self.cuts if c.target == group}
         todo = [c.value for c in self.cuts if c.source == group]
-        if group == self.last:
-            todo += [a for op in walk(self.old.body) if opdef(op.name).effect == "write" for a in op.args]
+        todo += [a for op in walk(self.old.body) if self._writes(op, group) for a in op.args]
         before, seen = Reach(self.old.body).before, set[Value]()
         while todo:
             value = todo.pop()
@@ -66,19 +74,25 @@ class _HandOver:
                 todo += before.get(value, [])
         return {self.defs[v] for v in seen if v in self.defs}
 
-    def _only(self, op: Op) -> str:
-        """The one group that runs an op."""
-        found = [g for g, ops in self.needs.items() if op in ops]
-        if len(found) != 1:
-            raise TilecValueError("V134", f"{where(op)}: this {op.name} would be of groups {found}")
-        return found[0]
+    def _writes(self, op: Op, group: str) -> bool:
+        return opdef(op.name).effect == "write" and self.writers.get(op, self.last) == group
+
+    def _groups(self, op: Op) -> list[str]:
+        """The groups that run an op."""
+        return [g for g, ops in self.needs.items() if op in ops]
+
+    def _only(self, op: Op) -> None:
+        if len(self._groups(op)) != 1:
+            raise TilecValueError(
+                "V134", f"{where(op)}: this {op.name} would be of groups {self._groups(op)}"
+            )
 
     def block(self, block: Block, table: Mapping[Given, Value]) -> Block:
         given, out = dict(table), list[Op]()
         local = [c for c in self.cuts if any(c.value in op.results for op in block.ops)]
         ends = {c: self._last_user(block, c) for c in local}
         for op in block.ops:
-            out += [*self._views(op, given), self._copy(op, given)]
+            out += [*self._views(op, given), *self._copies(op, given)]
             for cut in (c for c in local if c.value in op.results):
                 put, get = self._pair(cut)
                 given[cut.value, cut.target] = get.result
@@ -99,27 +113,32 @@ class _HandOver:
         return last
 
     def _runs(self, op: Op, group: str) -> bool:
-        return op in self.needs[group] or (opdef(op.name).effect == "write" and group == self.last)
+        return op in self.needs[group] or self._writes(op, group)
 
     def _views(self, op: Op, given: dict[Given, Value]) -> list[Op]:
-        """Changes of shape of what a group is given are views of shared memory, for that group alone."""
+        """Changes of shape of what a group is given, for that group alone; but for broadcasts views of
+        shared memory."""
         found = []
-        for value, group in list(given) if op.name in VIEWS else ():
+        for value, group in list(given) if op.name in PASSED else ():
             if value is op.args[0] and op in self.needs[group]:
                 new = make(op.name, (given[value, group],), loc=op.loc, hints=(op.result.hint,), **op.attrs)
                 given[op.result, group] = new.result
                 found.append(new)
         return found
 
-    def _copy(self, op: Op, given: Mapping[Given, Value]) -> Op:
-        """The op on what its group is given; gets and releases of loaded tiles under its group's name."""
-        args = op.args
-        if op.name not in VIEWS and not op.blocks:
-            args = tuple(self._argument(op, a, given) for a in op.args)
-        attrs = op.attrs
+    def _copies(self, op: Op, given: dict[Given, Value]) -> Iterator[Op]:
+        """The op on what its group is given; gets and releases of loaded tiles for each group by name."""
         if op.name in RING_OPS:
-            attrs = frozen(**{**attrs, "group": self.gets[op.args[0]]})
-        return op.with_(args=args, attrs=attrs, blocks=tuple(self.block(b, given) for b in op.blocks))
+            for number, group in enumerate(self.gets[op.args[0]]):
+                results = op.results if not number else tuple(Value(r.type, r.hint) for r in op.results)
+                if number:
+                    given.update({(old, group): new for old, new in zip(op.results, results, strict=True)})
+                yield op.with_(results=results, attrs=frozen(**{**op.attrs, "group": group}))
+            return
+        args = op.args
+        if op.name not in PASSED and not op.blocks:
+            args = tuple(self._argument(op, a, given) for a in op.args)
+        yield op.with_(args=args, blocks=tuple(self.block(b, given) for b in op.blocks))
 
     def _argument(self, op: Op, value: Value, given: Mapping[Given, Value]) -> Value:
         takers = [g for v, g in given if v is value and self._runs(op, g)]
@@ -132,16 +151,22 @@ class _HandOver:
 
     def _pair(self, cut: Cut) -> tuple[Op, Op]:
         ring = self.rings[cut].result
-        put = make("aref.put", (ring, cut.value), group=cut.source)
-        return put, make("aref.get", (ring,), hints=(cut.value.hint,), group=cut.target)
+        loc = self.defs[cut.value].loc
+        put = make("aref.put", (ring, cut.value), loc=loc, group=cut.source)
+        return put, make("aref.get", (ring,), loc=loc, hints=(cut.value.hint,), group=cut.target)
 
-
-def _ring(cut: Cut, number: int) -> Op:
-    t = cut.value.type
-    assert isinstance(t, TileType)
-    name = f"{cut.value.hint or f'value{number}'}_of_{cut.source}"
-    return make("aref.new", payload=(t,), hints=(name,))
+    def _rings(self) -> dict[Cut, Op]:
+        """A ring for each cut, of a name of its own."""
+        taken, found = {op.result.hint for op in walk(self.old.body) if op.name == "aref.new"}, {}
+        for cut in self.cuts:
+            t, op = cut.value.type, self.defs[cut.value]
+            assert isinstance(t, TileType)
+            name = f"{cut.value.hint or op.name}_of_{cut.source}"
+            name = next(n for n in chain((name,), (f"{name}_{i}" for i in count(2))) if n not in taken)
+            taken.add(name)
+            found[cut] = make("aref.new", loc=op.loc, payload=(t,), hints=(name,))
+        return found
 
 
 def _release(ring: Op, group: str) -> Op:
-    return make("aref.release", (ring.result,), group=group)
+    return make("aref.release", (ring.result,), loc=ring.loc, group=group)

@@ -19,6 +19,7 @@ from tilec.passes.layouts import assign_layouts
 from tilec.passes.make_async import make_async
 from tilec.passes.open_masks import open_masks
 from tilec.passes.reread import reread
+from tilec.passes.role_choice import ROLES, with_roles
 from tilec.passes.run_ahead import run_ahead
 from tilec.passes.schedule.apply import IN_ORDER, WARPGROUP, facts, refused, specialize, unspecialized
 from tilec.passes.schedule.distribute import compute_warps
@@ -41,7 +42,8 @@ class Options:
     ``specialize``: False keeps the kernel in one group. ``num_warps``: warps of
     the compute group, or of the only group. ``cluster``: how many programs side by side load
     together the tiles that they have in common, 0: as many as pay; the grid must be of whole clusters.
-    None: the launch decides, which knows the grid.
+    None: the launch decides, which knows the grid. ``roles``: how many compute groups hand values on to one
+    another; 1: none does.
     ``exp2_share``: of 16 exponentials in a loop that fills a ring so many are polynomials, 0 to 8; None:
     as many as pay.
     """
@@ -51,6 +53,7 @@ class Options:
     num_warps: int | None = None
     cluster: int | None = None
     exp2_share: int | None = None
+    roles: int | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def _filled(
 
 def check_options(options: Options) -> None:
     """Refuse what no schedule can have; warps are judged where the groups are known."""
-    kinds = (("stages", int), ("specialize", bool), ("num_warps", int), ("exp2_share", int))
+    kinds = (("stages", int), ("specialize", bool), ("num_warps", int), ("exp2_share", int), ("roles", int))
     for name, kind in kinds:
         value = getattr(options, name)
         if value is not None and type(value) is not kind:
@@ -156,6 +159,8 @@ def check_options(options: Options) -> None:
                                  help=f"pass {name}=None to leave it to the compiler")  # fmt: skip
     if options.stages is not None and options.stages < 1:
         raise TilecValueError("V130", f"stages={options.stages}: a ring has at least one slot")
+    if options.roles not in (None, 1, *ROLES):
+        raise TilecValueError("V135", f"roles={options.roles}", help=f"one of {(None, 1, *ROLES)}")
     sizes = (AT_LAUNCH, IF_IT_PAYS, *SIZES)
     if options.cluster not in sizes or isinstance(options.cluster, bool):
         raise TilecValueError("V133", f"cluster={options.cluster}", help=f"one of {sizes}")
@@ -175,9 +180,12 @@ def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log:
     plan, scheduled = min(
         (_followed(choice, machine, options) for choice in choices), key=lambda p: p[0].interval
     )
+    plan, scheduled, lines = with_roles(
+        aref, machine, warps, options.roles, (plan, scheduled), lambda *way: _followed(way, machine, options)
+    )
     problems = tuple(loop.problem for loop in plan.loops)
     solved = tuple(zip(problems, plan.answers, strict=True))
-    log = (*log, *map(_line, problems, plan.answers), *plan.notes, _split_line(scheduled))
+    log = (*log, *lines, *map(_line, problems, plan.answers), *plan.notes, _split_line(scheduled))
     if options.cluster != 1:
         scheduled, shared = clustered(scheduled, machine, solved, options.cluster)
         log = (*log, shared)

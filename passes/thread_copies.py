@@ -16,6 +16,8 @@ from tilec.passes.async_rules import OPERANDS
 # Registers per thread of the load group and of a compute group, of which there may be two, by who fills
 # rings: setmaxnreg takes multiples of 8 from 24 on, and all groups share 65536.
 REGISTERS = {"tma": (24, 240), "cp.async": (56, 224), "stores": (104, 200)}
+FILE, STEP = 65536, 8
+LOADERS = 128  # threads of the load group
 
 Defs = Mapping[Value, Op]
 
@@ -45,3 +47,10 @@ def group_registers(kernel: Kernel) -> tuple[int, int]:
     """Registers per thread of the load group and of each compute group of an AREF kernel."""
     kinds = {kind(op) for op in walk(kernel.body) if op.name in ("load", "gather")}
     return max(REGISTERS[k] for k in ("tma", *sorted(kinds)))
+
+
+def role_registers(kernel: Kernel, groups: int, warps: int) -> tuple[int, int]:
+    """The same where ``groups`` compute groups of ``warps`` warps share what the load group leaves."""
+    few, many = group_registers(kernel)
+    share = (FILE - LOADERS * few) // (32 * warps * groups)
+    return few, min(many, share // STEP * STEP)

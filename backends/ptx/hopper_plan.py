@@ -20,6 +20,7 @@ from tilec.ir.errors import UnsupportedError
 from tilec.ir.layout import LANE_BITS
 from tilec.ir.ops import attr
 from tilec.ir.types import ArefType, TensorType, TileType
+from tilec.passes.make_async import LOAD
 
 MAX_RANK = 5
 Reader = Literal["wgmma", "warp"]
@@ -94,11 +95,13 @@ def _plan(ring: Value, found: list[Site], defs: Mapping[Value, Op], body: Block)
     assert isinstance(ring_type, ArefType)
     puts = [s for s in found if s.op.name == "aref.put" and s.op.args[0] is ring]
     gets = [s for s in found if s.op.name == "aref.get" and s.op.args[0] is ring]
-    if len(puts) != 1:
+    groups = {s.group for s in puts}
+    if len(groups) != 1 or (len(puts) > 1 and LOAD in groups):
         raise UnsupportedError("U503", f"a ring with {len(puts)} put sites", help="put it at one place")
-    (put,) = puts
+    put = puts[0]
     uses = [[u for g in gets for u in uses_of(g.op.results[i], body)] for i in range(len(ring_type.payload))]
-    sources = [defs.get(v) for v in put.op.args[1:]]
+    # A compute group that pipelines its loop puts at several places, and stores.
+    sources = [defs.get(v) if len(puts) == 1 else None for v in put.op.args[1:]]
     tiles, tma = _layouts(ring_type.payload, sources, uses)
     copied = all(_along(s) is not None for s in sources)
     readers: dict[str, Reader] = {}

@@ -19,7 +19,7 @@ from tilec.passes.schedule.distribute import compute_block, consumers, effects, 
 from tilec.passes.schedule.follow import Place, follow, mark
 from tilec.passes.schedule.joint import KernelPlan
 from tilec.passes.schedule.shares import share_of
-from tilec.passes.thread_copies import group_registers
+from tilec.passes.thread_copies import role_registers
 
 LOAD_WARPS = WARPGROUP = 4
 LARGE_TILE = 64 * 128
@@ -51,7 +51,7 @@ def specialize(plan: KernelPlan, in_flight: int = IN_FLIGHT) -> Kernel:
         # Groups that share rings and turns run ahead together or not at all: else they may wait for ever.
         plain = _followed(plan, {}, rings, flying)
         found = [(block, refusals) for (block, _), (_, refusals) in zip(plain, found, strict=True)]
-    few, many = group_registers(plan.kernel)
+    few, many = role_registers(plan.kernel, len(names), plan.warps)
     groups = make(
         "warp_groups", blocks=tuple(block for block, _ in found), loc=news[0].loc, names=(LOAD, *names),
         warps=(LOAD_WARPS, *(plan.warps for _ in names)), registers=(few, *(many for _ in names)),

@@ -17,6 +17,7 @@ from tilec.passes.schedule.costs import Cost
 Source = tuple[Op, int]  # (the lead op of a node, iterations ago)
 ASYNCHRONOUS = ("dot",)
 ALONE = ("dot", "load", "gather", "store", "scatter", "for", "while", "if")
+FREE = ("reshape", "permute", "slice", "broadcast")  # pass a tile on
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,16 @@ class Body:
     def puts(self) -> list[Op]:
         """Every put of the loop, also those inside inner ops."""
         return [op for op in walk(self.block) if op.name == "aref.put"]
+
+    @cached_property
+    def handed(self) -> dict[Value, Op]:
+        """The put of each ring that a compute group fills, by ring: an op that costs something."""
+        return {p.args[0]: p for p in self.puts if p in self.costs}
+
+    @cached_property
+    def streams(self) -> frozenset[Op]:
+        """The puts of the load group."""
+        return frozenset(p for p in self.puts if p not in self.costs)
 
     @cached_property
     def lead(self) -> dict[Op, Op]:
@@ -142,6 +153,9 @@ class Body:
         op = self.defs.get(value)
         if op is None:
             return
+        if op.name == "aref.get" and op.args[0] in self.handed:
+            yield self.handed[op.args[0]], distance
+            return
         if op in self.lead:
             yield self.lead[op], distance
             return
@@ -156,11 +170,9 @@ class Body:
         return [] if put is None else [put.args[1 + op.results.index(value)]]
 
     def ring_of(self, value: Value) -> Value | None:
-        """The ring in which a tile lies, seen through views."""
-        op = self.defs.get(value)
-        while op is not None and op.name in ("reshape", "permute", "slice"):
-            op = self.defs.get(op.args[0])
-        return op.args[0] if op is not None and op.name == "aref.get" else None
+        """The ring in which a tile lies."""
+        get = get_behind(value, self.defs)
+        return get.args[0] if get is not None else None
 
     def ring_readers(self, ring: Value) -> list[Op]:
         """The leads of the nodes that read a ring's tiles, or hold such a reader inside."""
@@ -174,6 +186,14 @@ class Body:
         if any(self.ring_of(a) is ring for a in reads(op)):
             return True
         return any(o.name == "aref.get" and o.args[0] is ring for b in op.blocks for o in walk(b))
+
+
+def get_behind(value: Value, defs: Mapping[Value, Op]) -> Op | None:
+    """The get that a tile is of, seen through what passes it on."""
+    op = defs.get(value)
+    while op is not None and op.name in FREE:
+        op = defs.get(op.args[0])
+    return op if op is not None and op.name == "aref.get" else None
 
 
 def reads(op: Op) -> list[Value]:

@@ -20,10 +20,11 @@ from tilec.passes.open_masks import rare_ops
 from tilec.passes.schedule import model
 from tilec.passes.schedule.body import Body, reads
 from tilec.passes.schedule.costs import Cost, cost, product_cycles
+from tilec.passes.schedule.handed import handed_tiles, hands_over, put_cost, read_cost, role_hints
 from tilec.passes.schedule.live import Registers
 from tilec.passes.schedule.machines import Machine, limits
 from tilec.passes.schedule.model import Buffer, Edge, Hint, Problem, Reader, Segment
-from tilec.passes.thread_copies import by_threads, group_registers
+from tilec.passes.thread_copies import by_threads, role_registers
 
 WARPGROUP = 4
 
@@ -60,6 +61,11 @@ def loop_problem(kernel: Kernel, number: int, machine: Machine, wishes: Wishes =
     return _Extractor(kernel, loop, machine, wishes).result(f"{kernel.name} loop {number}")
 
 
+def loop_body(kernel: Kernel, number: int, machine: Machine, wishes: Wishes = Wishes()) -> Body:
+    """The nodes of the loop and their costs."""
+    return _Extractor(kernel, ring_loops(kernel)[number], machine, wishes).body
+
+
 def ring_loops(kernel: Kernel) -> list[Op]:
     """Loops without ring loops inside that fill a ring, in program order."""
     return [op for op in walk(kernel.body) if op.name in ("for", "while") and _is_innermost(op)]
@@ -84,7 +90,7 @@ class _Extractor:
 
     @cached_property
     def body(self) -> Body:
-        copies = {load: p for p in _puts(self.loop) for load in self._loads_of(p)}
+        copies = {load: p for p in _puts(self.loop) if not hands_over(p) for load in self._loads_of(p)}
         rare = rare_ops(self.loop, definitions(self.kernel.body)) if self.machine.product.asynchronous else ()
         ops = [op for op in self.loop.blocks[-1].ops if _may_cost(op) and op not in rare]
         costs = {op: self._cost(op, op in copies) for op in ops}
@@ -99,7 +105,15 @@ class _Extractor:
         return [op for op in self.loop.blocks[-1].ops if not tiles.isdisjoint(op.results)]
 
     def _cost(self, op: Op, copied: bool) -> Cost:
-        return cost(op, self.machine, warps=self.wishes.warps, through_ring=copied)
+        if hands_over(op):
+            return put_cost(op, self.machine)
+        own = cost(op, self.machine, warps=self.wishes.warps, through_ring=copied)
+        read = read_cost(op, self._handed, self.machine)
+        return chain([read, own]) if read is not None and own.reserve else own
+
+    @cached_property
+    def _handed(self) -> Mapping[Value, Op]:
+        return handed_tiles(self.loop.blocks[-1])
 
     def result(self, name: str) -> LoopProblem:
         leads = list(self.body.members)
@@ -109,7 +123,8 @@ class _Extractor:
         edges = [*self._value_edges(), *self._kept_edges(), *self._place_edges(),
                  *self._effect_edges(), *self._copy_edges()]  # fmt: skip
         limit = limits(self.machine, smem=self.wishes.smem_reserved)
-        most, fixed = min(limit.reg_limit, group_registers(self.kernel)[1]), limit.reg_fixed + self._within()
+        share = role_registers(self.kernel, self.wishes.parts, self.wishes.warps)[1]
+        most, fixed = min(limit.reg_limit, share), limit.reg_fixed + self._within()
         limit = replace(limit, reg_limit=most, reg_fixed=fixed)
         problem = Problem(
             name, ops, _merged(edges), tuple(self._buffers()), limit, 1 + self.wishes.parts,
@@ -132,7 +147,7 @@ class _Extractor:
 
     def _op(self, lead: Op) -> model.Op:
         total = self.total(lead)
-        stream = lead.name == "aref.put"
+        stream = lead in self.body.streams
         return model.Op(
             self.names[lead], total.reserve, total.cyc, self.live.held.get(lead, 0),
             self.live.pinned.get(lead, 0), 1 if stream else self.wishes.warps, stream, None, _loc(lead),
@@ -145,7 +160,7 @@ class _Extractor:
     def total(self, lead: Op) -> Cost:
         """The cost of a node's ops, and of what it makes again for itself."""
         ops = (*self.body.again(lead), *self.body.members[lead])
-        return chain([self.body.costs[op] for op in ops], parallel=lead.name == "aref.put")
+        return chain([self.body.costs[op] for op in ops], parallel=lead in self.body.streams)
 
     # -- edges
 
@@ -168,7 +183,7 @@ class _Extractor:
             yield self._edge(
                 source, lead, self.latency(source), distance,
                 mem="smem" if smem else "reg", blocking=waits, rd=rd,
-                same=not smem and lead not in self.body.puts,
+                same=not smem and lead not in self.body.streams,
             )  # fmt: skip
 
     def _kept_edges(self) -> Iterator[Edge]:
@@ -219,7 +234,7 @@ class _Extractor:
     def _copy_edges(self) -> Iterator[Edge]:
         """The producer fills the rings in program order, iteration by iteration; where its threads do, it
         takes their time."""
-        puts = [n for n in self.body.members if n.name == "aref.put"]
+        puts = [n for n in self.body.members if n in self.body.streams]
         busy = {p: self.total(p).cyc for p in puts if any(map(by_threads, self.body.members[p]))}
         yield from self._in_order(puts, busy)
 
@@ -259,6 +274,7 @@ class _Extractor:
     def _hints(self) -> Iterator[Hint]:
         if self.stages is not None:
             yield Hint("stages", "stages", self.stages, (), _loc(self.loop))
+        yield from role_hints(self.body, self.names)
 
 
 def chain(costs: list[Cost], parallel: bool = False) -> Cost:
@@ -292,7 +308,7 @@ def _merged(edges: list[Edge]) -> tuple[Edge, ...]:
 
 
 def _may_cost(op: Op) -> bool:
-    return not op.name.startswith(("aref.", "turn.")) and op.name != "yield"
+    return hands_over(op) or (not op.name.startswith(("aref.", "turn.")) and op.name != "yield")
 
 
 def _touches(members: tuple[Op, ...], written: set[Value]) -> bool:
@@ -304,7 +320,8 @@ def _inside(op: Op) -> list[Op]:
 
 
 def _short(lead: Op) -> str:
-    return f"load {lead.args[0].hint}" if lead.name == "aref.put" else lead.name
+    verb = "put" if hands_over(lead) else "load"
+    return f"{verb} {lead.args[0].hint}" if lead.name == "aref.put" else lead.name
 
 
 def _letters() -> Iterator[str]:

@@ -103,8 +103,13 @@ class Registers:
         for lead in self.body.members:
             free = lead in self.in_place or lead in self.accumulators or lead in feeding
             if not free and not lead.name.startswith("aref"):
-                held[lead] = self._result_size(lead)
+                held[lead] = self._result_size(lead) + self._loaded(lead)
         return held
+
+    def _loaded(self, lead: Op) -> int:
+        """Registers of tiles that were handed over, which a node loads while it makes its result."""
+        inputs = self._inputs(lead) if lead.name != "dot" else ()
+        return sum(self._size(v) for source, _, v in inputs if source in self.body.handed.values())
 
     def _result_size(self, lead: Op) -> int:
         return sum(self._size(r) for r in lead.results)

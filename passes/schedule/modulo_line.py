@@ -42,7 +42,7 @@ def line_of(body: Body, plan: LoopPlan) -> Line:
     line = Line(_roundings_last(body, plan), {op: plan.stage[op] - least for op in plan.order})
     after: dict[Op | None, list[Op]] = {}
     stage = dict(line.stage)
-    for put in (op for op in body.ops if op.name == "aref.put"):
+    for put in (op for op in body.ops if op.name == "aref.put" and op not in stage):
         stage[put], last = _earliest(body, line, put)
         after.setdefault(last, []).append(put)
     order = [*after.get(None, [])]

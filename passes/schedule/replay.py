@@ -18,6 +18,8 @@ from tilec.ir.interp import consumer, interpret, ring_consumers
 from tilec.ir.ops import attr
 from tilec.ir.types import ArefType
 from tilec.passes.schedule.costs import FREE, Cost, cost
+from tilec.passes.schedule.extract import chain
+from tilec.passes.schedule.handed import hands_over, put_cost, read_cost
 from tilec.passes.schedule.machines import Machine
 
 SHORT = 16  # cycles: warps take turns on a pipe, so what holds it no longer does not queue
@@ -88,6 +90,10 @@ class _Engine:
             op: [s for s in map(self.sources.get, op.args[1:]) if s and s.name == "load"] for op in puts
         }
         self.copied = {load for loads in self.copies.values() for load in loads}
+        handed = {op.args[0] for op in puts if hands_over(op)}
+        self.handed = {
+            r: op for r, op in self.sources.items() if op.name != "aref.get" or op.args[0] in handed
+        }
 
     def run(self) -> Replay:
         while steps := list(self._steps()):
@@ -134,15 +140,21 @@ class _Engine:
             yield from (self.units[s.unit] for s in self._cost(group, op).reserve)
 
     def _cost(self, group: str, op: Op) -> Cost:
+        if hands_over(op):
+            return put_cost(op, self.machine)
         if op in self.copied or op.name.startswith(("aref.", "turn.", "dot.")):
             return FREE
         found = cost(op, self.machine, warps=self.warps.get(group, 4))
+        read = read_cost(op, self.handed, self.machine) if found.reserve else None
+        found = chain([read, found]) if read is not None else found
         short = all(s.length <= SHORT for s in found.reserve)
         return replace(found, reserve=()) if short else found
 
     def _execute(self, group: str, op: Op, start: int) -> int:
         """Do an op; the cycle from which the group goes on."""
-        if op.name == "aref.put":
+        if hands_over(op):
+            self.rings[op.args[0]].full.append(start + self._cost(group, op).latency)
+        elif op.name == "aref.put":
             return self._put(op, start)
         if op.name == "aref.get":
             self.rings[op.args[0]].got[consumer(op, group)] += 1
