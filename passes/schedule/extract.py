@@ -15,7 +15,7 @@ from pathlib import PurePath
 
 from tilec.ir.core import Kernel, Op, Value, definitions, walk
 from tilec.ir.ops import opdef
-from tilec.ir.types import ArefType
+from tilec.ir.types import ArefType, TileType
 from tilec.passes.open_masks import rare_ops
 from tilec.passes.schedule import model
 from tilec.passes.schedule.body import Body, reads
@@ -31,6 +31,7 @@ WARPGROUP = 4
 
 WITHIN = 8
 HOLD_WITHIN = frozenset({"where", "tanh", "sin", "cos", "erf", "pow", "mod", "floordiv"})
+LOADING, MANY = 56, 16  # registers for the places and bounds of a load of many elements in each thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,11 +134,21 @@ class _Extractor:
         return LoopProblem(self.loop, problem, {self.names[n]: m for n, m in self.body.members.items()})
 
     def _within(self) -> int:
-        """Registers that a loop's masks and longer functions hold while they go over a tile: groups of
-        warps whose plan left none for them spilled (ptxas 13.5), and with these none did."""
+        """Registers that a loop's masks and longer functions, or its own loads, hold while they go over a
+        tile: groups of warps whose plan left none for them spilled (ptxas 13.5), and with these none did."""
+        if not self.machine.product.asynchronous:
+            return 0
+        leads = [lead for lead in self.body.members if lead.name != "aref.put"]
+        own = (op for lead in leads for op in (lead, *self.body.again(lead)))
+        if any(op.name in ("load", "gather") and self._elements(op) >= MANY for op in own):
+            return LOADING
         ops = [op for members in self.body.members.values() for op in members]
-        holds = any(op.name in HOLD_WITHIN or op.attrs.get("share") for op in ops)
-        return WITHIN if self.machine.product.asynchronous and holds else 0
+        return WITHIN if any(op.name in HOLD_WITHIN or op.attrs.get("share") for op in ops) else 0
+
+    def _elements(self, op: Op) -> int:
+        """How many elements of an op's result each thread has."""
+        assert isinstance(op.result.type, TileType)
+        return op.result.type.size // (32 * self.wishes.warps)
 
     def _name(self, lead: Op) -> str:
         """The op and its line; ops of one name and line are told apart by letters."""
