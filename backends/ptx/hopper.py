@@ -13,6 +13,7 @@ from tilec.backends.ptx.context import Emitter, Rule
 from tilec.backends.ptx.hopper_cluster import extents, meet
 from tilec.backends.ptx.hopper_dot import Products, prepare, staging
 from tilec.backends.ptx.hopper_groups import run_groups
+from tilec.backends.ptx.hopper_parts import in_parts, later
 from tilec.backends.ptx.hopper_plan import plan_rings, sites
 from tilec.backends.ptx.hopper_put import put
 from tilec.backends.ptx.hopper_ring import Ring
@@ -129,8 +130,11 @@ class Hopper:
     # Rules.
 
     def _load(self, e: Emitter, op: Op) -> None:
+        puts = self.uses.get(op.result, [])
         if self.by_copy(op):
             e.bind(op.result, Pending(op.args[0], offsets(e, op.args[1:]), attr(op, "cluster")))
+        elif len(puts) == 1 and puts[0].name == "aref.put" and in_parts(puts[0]):
+            e.bind(op.result, later(e, op))
         else:
             self.base["load"](e, op)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from tilec.backends.ptx.context import Emitter
+from tilec.backends.ptx.hopper_parts import fill
 from tilec.backends.ptx.hopper_ring import Ring, Side, advance, barrier, only_thread, slot, wait
 from tilec.backends.ptx.hopper_rows import Rows, copy
-from tilec.backends.ptx.hopper_stage import Place, write
 from tilec.backends.ptx.hopper_tma import Pending, load_tile
-from tilec.backends.ptx.hopper_views import identity
 from tilec.ir.core import Op
 from tilec.ir.ptx.module import Reg
 
@@ -54,9 +53,7 @@ def _put_rows(e: Emitter, op: Op, ring: Ring, side: Side) -> None:
 def _put_stores(e: Emitter, op: Op, ring: Ring, side: Side) -> None:
     """Every warp stores its elements, and one of its threads arrives for it."""
     wait(e, barrier(e, ring.buffers.empty, side.stage), side.phase)
-    for index, (value, tile) in enumerate(zip(op.args[1:], ring.plan.tiles, strict=True)):
-        fragment = e.fragment(value)
-        write(e, fragment, Place(tile, slot(e, ring, index, side.stage), identity(fragment.shape)))
+    fill(e, op.args[1:], ring, [slot(e, ring, index, side.stage) for index in range(len(op.args) - 1)])
     if ring.plan.proxy_fence:
         e.emit("fence.proxy.async.shared::cta")
     e.emit("bar.warp.sync", -1)

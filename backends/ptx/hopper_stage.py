@@ -41,9 +41,10 @@ def weight(place: Place, coords: Basis) -> int:
     return place.tile.linear(place.tile.row(tuple(index)), index[place.tile.inner] * place.tile.es)
 
 
-def separable(place: Place, layout: Layout) -> bool:
-    """Whether the low address bits of registers and threads never meet, nor carry."""
-    lows = [weight(place, b) & LOW for b in (*layout.reg, *layout.lane, *layout.warp)]
+def separable(place: Place, layout: Layout, origin: Basis = ()) -> bool:
+    """Whether the low address bits of registers and threads, and of an origin, never meet, nor carry."""
+    bases = (*layout.reg, *layout.lane, *layout.warp, *((origin,) if any(origin) else ()))
+    lows = [weight(place, b) & LOW for b in bases]
     union = 0
     for low in lows:
         union |= low
@@ -53,9 +54,9 @@ def separable(place: Place, layout: Layout) -> bool:
 class Addresses:
     """Addresses of a fragment's registers in shared memory, for the current thread."""
 
-    def __init__(self, e: Emitter, place: Place, layout: Layout) -> None:
+    def __init__(self, e: Emitter, place: Place, layout: Layout, origin: Basis = ()) -> None:
         self.e, self.place, self.layout = e, place, layout
-        self.split = separable(place, layout)
+        self.split = separable(place, layout, origin)
         key = ("stage", place.tile, place.dims, layout.lane, layout.warp)
         self.thread: Reg = e.cached(key, self._thread)
 
@@ -93,23 +94,28 @@ class Addresses:
         return self.e.make("b32", "add.s32", moved, self.place.base)
 
 
-def write(e: Emitter, fragment: Fragment, place: Place) -> None:
-    """Store the elements of a fragment; padding is left out, copies are stored once."""
+def write(e: Emitter, fragment: Fragment, place: Place, origin: Basis | None = None) -> None:
+    """Store the elements of a fragment; padding is left out, copies are stored once.
+
+    With ``origin`` the fragment has the registers of a part that begins there; its shape is the whole one.
+    """
+    origin = origin or (0,) * len(fragment.shape)
     first = is_first_holder(e, fragment.layout)
     if first is None:
-        _write(e, fragment, place)
+        _write(e, fragment, place, origin)
         return
     skip = e.label("held")
     e.emit("bra", skip, pred=Not(first))
     with e.scope():
-        _write(e, fragment, place)
+        _write(e, fragment, place, origin)
     e.place(skip)
 
 
-def _write(e: Emitter, fragment: Fragment, place: Place) -> None:
-    addresses = Addresses(e, place, fragment.layout)
+def _write(e: Emitter, fragment: Fragment, place: Place, origin: Basis) -> None:
+    addresses = Addresses(e, place, fragment.layout, origin)
     for coords, regs in groups(fragment, place):
-        _store(e, fragment, coords, regs, addresses)
+        moved = tuple(a + b for a, b in zip(coords, origin, strict=True))
+        _store(e, fragment, moved, regs, addresses)
 
 
 def groups(fragment: Fragment, place: Place) -> Iterator[tuple[Basis, tuple[Reg, ...]]]:

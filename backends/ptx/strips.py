@@ -102,9 +102,11 @@ class Strip:
         )
 
 
-def strips(layout: Layout) -> list[Strip]:
-    """The strips of a layout, in ascending order of registers; one if it cannot be cut."""
-    count = bits_of(layout.registers // STRIP)
+def strips(layout: Layout, size: int = STRIP) -> list[Strip]:
+    """The strips of so many registers, in ascending order of registers; one if the layout cannot be cut."""
+    count = bits_of(max(1, layout.registers // size))
+    if count == 0:
+        return [Strip((), ())]
     fixed = layout.reg[len(layout.reg) - count :]
     if any(sum(low) > sum(high) for high in fixed for low in layout.reg[:-count] if _same_axis(low, high)):
         return [Strip((), ())]
@@ -129,7 +131,7 @@ def run_chain(e: Emitter, chain: Sequence[Op]) -> None:
         for value, part in env.items():
             e.bind(part, strip.fragment(e.fragment(value)))
         for op in chain:
-            e.run(_clone(e, op, strip, env))
+            e.run(clone(e, op, strip, env))
             parts[op.result] += e.fragment(env[op.result]).regs
         for part in env.values():
             e.release(part)
@@ -147,7 +149,8 @@ def _part(value: Value, strip: Strip) -> Value:
     return Value(t.with_(shape=layout.shape, layout=layout), value.hint)
 
 
-def _clone(e: Emitter, op: Op, strip: Strip, env: dict[Value, Value]) -> Op:
+def clone(e: Emitter, op: Op, strip: Strip, env: dict[Value, Value]) -> Op:
+    """The op for a strip of its result; ``env`` has the parts of its operands, and gets the result's."""
     env[op.result] = result = _part(op.result, strip)
     t = result.type
     assert isinstance(t, TileType)
