@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tilec.backends.ptx.context import Emitter, Fragment
+from tilec.backends.ptx.context import Emitter
 from tilec.backends.ptx.hopper_ring import Ring
 from tilec.backends.ptx.hopper_smem import SmemTile
 from tilec.backends.ptx.hopper_stage import Place, write
@@ -58,16 +58,12 @@ def fill(e: Emitter, values: Iterable[Value], ring: Ring, slots: Iterable[Reg]) 
 def _fill_parts(e: Emitter, load: Op, tile: SmemTile, slot: Reg) -> None:
     whole, shape = _layout(load.result), _shape(load.result)
     for strip in strips(whole, STRIP):
-        part = clone(e, load, strip, {})
-        e.run(part)
-        found = replace(e.fragment(part.result), shape=shape)
-        _write_part(e, found, tuple(strip.origin(whole)), Place(tile, slot, identity(shape)))
-        e.release(part.result)
-
-
-def _write_part(e: Emitter, part: Fragment, origin: tuple[int, ...], place: Place) -> None:
-    with e.scope():
-        write(e, part, place, origin)
+        with e.scope():  # addresses of a strip are not kept for the next one
+            part = clone(e, load, strip, {})
+            e.run(part)
+            found = replace(e.fragment(part.result), shape=shape)
+            write(e, found, Place(tile, slot, identity(shape)), tuple(strip.origin(whole)))
+            e.release(part.result)
 
 
 def _layout(value: Value) -> Layout:
