@@ -20,7 +20,7 @@ from tilec.ir.layout import Layout
 from tilec.ir.ptx.module import Reg
 from tilec.ir.types import TileType
 
-WHOLE = 64  # elements in each thread of all tiles of a put that are loaded at once, before the slot is free
+WHOLE = 32  # elements in each thread of all tiles of a put that are loaded at once, before the slot is free
 STRIP = 32  # elements in each thread that are on their way at a time, if those are more
 
 
@@ -64,6 +64,7 @@ def _fill_parts(e: Emitter, load: Op, tile: SmemTile, slot: Reg) -> None:
             found = replace(e.fragment(part.result), shape=shape)
             write(e, found, Place(tile, slot, identity(shape)), tuple(strip.origin(whole)))
             e.release(part.result)
+            e.emit("bar.warp.sync", -1)  # ptxas would bring loads of the next strips before these stores
 
 
 def _layout(value: Value) -> Layout:
