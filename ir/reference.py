@@ -63,7 +63,8 @@ TYPES = """\
 - `tile<128x64xfloat16>`: a tile; `tile<int32>` is a scalar. `, smem` tells the memory space
   if it is not registers; a layout comes last.
 - `tensor<float16, 2, contiguous=1>`: a tensor argument of rank 2 whose axis 1 has stride 1
-  (`?`: no axis has); `, unaligned` if its address is not known to be a multiple of 16 bytes.
+  (`?`: no axis has); `, unaligned` if its address is not known to be a multiple of 16 bytes,
+  `, divisible` if the extent of that axis is known to be one.
 - `aref<tile<...>, tile<...>, depth=3>`: a ring of slots, each of which holds these tiles.
 
 The dtypes are {dtypes}.
