@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tilec.ir.core import Block, Op, Value, uses, walk
+from tilec.ir.ops import attr
 from tilec.passes.schedule.costs import Cost
 
 Source = tuple[Op, int]  # (the lead op of a node, iterations ago)
@@ -78,8 +79,34 @@ class Body:
         while True:
             more = {op for op in self.block.ops if op not in rows and self._has_rows(op, rows)}
             if not more:
-                return frozenset(op for op in self.costs if op not in rows and op not in self.copies)
+                found = (op for op in self.costs if op not in rows and op not in self.copies)
+                return frozenset(op for op in found if not self.handed or len(self._takers(op, rows)) > 1)
             rows |= more
+
+    def _takers(self, op: Op, rows: set[Op]) -> set[str]:
+        """The roles that need an op without rows; what the loop carries may be needed by all."""
+        found, todo = set[str](), list(op.results)
+        while todo:
+            for user in self._users.get(todo.pop(), []):
+                if user.name == "yield":
+                    found |= {"", "yield"}
+                elif user in rows or user.name == "aref.put":
+                    found.add(self._role(user))
+                else:
+                    todo += user.results
+        return found
+
+    def _role(self, op: Op) -> str:
+        """The group of an op with rows: that of the tiles that it takes."""
+        todo, seen = [op], set[Op]()
+        while todo:
+            op = todo.pop(0)
+            if op.name in ("aref.get", "aref.put"):
+                return str(attr(op, "group"))
+            seen.add(op)
+            values = [v for a in reads(op) for v in (a, self.carried(a)) if v is not None]
+            todo += [self.defs[v] for v in values if v in self.defs and self.defs[v] not in seen]
+        return ""
 
     def _has_rows(self, op: Op, rows: set[Op]) -> bool:
         if op.name in ("dot", "aref.get") or op.blocks:

@@ -107,6 +107,18 @@ def test_roles_make_room_for_accumulators() -> None:
     assert any("none without" in line for line in stages.log)
 
 
+def test_loads_of_one_role_have_a_place_in_the_plan() -> None:
+    """The log-sum-exp comes from memory in an earlier stage: else each step would wait for it."""
+    stages = stages_of(GRADIENT)
+    rng = np.random.default_rng(0)
+    q, k = (rng.standard_normal((1, 1, n, 128)).astype(np.float16) for n in (64 * 24, 64))
+    row = np.ones((1, 1, 64 * 24), np.float32)
+    run = replay(stages.scheduled, H100, (1, 1, 1), [q, k, k, q, row, row, k.copy(), k.copy()])
+    [answer] = stages.answers
+    assert answer.schedule is not None
+    assert answer.schedule.ii <= run.interval("q") <= 1.03 * answer.schedule.ii
+
+
 def test_a_tile_that_two_roles_need_has_two_readers() -> None:
     aref = stages_of(GRADIENT).aref
     readers = {
