@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 
 def ours(name: str, output: str) -> Callable[[], object]:
@@ -32,29 +33,31 @@ def ours(name: str, output: str) -> Callable[[], object]:
 
 def tritons(name: str, output: str) -> Callable[[], object]:
     """Compile with Triton into an empty cache; for "ptx" its last step, the assembler, is left out."""
-    os.environ["TRITON_CACHE_DIR"] = tempfile.mkdtemp()
-    import triton  # type: ignore[import-not-found]
-    from triton.backends.compiler import GPUTarget  # type: ignore[import-not-found]
     from triton.backends.nvidia.compiler import CUDABackend  # type: ignore[import-not-found]
-    from triton.compiler import ASTSource  # type: ignore[import-not-found]
 
     from tilec.bench_compile.triton_kernels import BESIDE_TRITON
 
-    case = BESIDE_TRITON[name]
     if output == "ptx":
         CUDABackend.make_cubin = lambda self, src, *rest: b""
+    run = compiled(BESIDE_TRITON[name])
+    return lambda: run().asm[output]
 
-    def run() -> object:
-        constants = {
-            (i,): case.constants[n] for i, n in enumerate(case.kernel.arg_names) if n in case.constants
-        }
-        types = {n: case.types.get(n, "constexpr") for n in case.kernel.arg_names}
-        attributes = {
-            (i,): [["tt.divisibility", 16]] for i, n in enumerate(case.kernel.arg_names) if n in case.types
-        }
+
+def compiled(case: Any) -> Callable[[], Any]:
+    """Compile a `triton_kernels.Case` into an empty cache. Pointers and integers are multiples of 16."""
+    os.environ["TRITON_CACHE_DIR"] = tempfile.mkdtemp()
+    import triton  # type: ignore[import-not-found]
+    from triton.backends.compiler import GPUTarget  # type: ignore[import-not-found]
+    from triton.compiler import ASTSource  # type: ignore[import-not-found]
+
+    def run() -> Any:
+        names = list(enumerate(case.kernel.arg_names))
+        constants = {(i,): case.constants[n] for i, n in names if n in case.constants}
+        types = {n: case.types.get(n, "constexpr") for _, n in names}
+        whole = [i for i, n in names if n in case.types and not case.types[n].startswith("fp")]
+        attributes = {(i,): [["tt.divisibility", 16]] for i in whole}
         source = ASTSource(fn=case.kernel, signature=types, constexprs=constants, attrs=attributes)
-        made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=dict(case.options))
-        return made.asm[output]
+        return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=dict(case.options))
 
     return run
 

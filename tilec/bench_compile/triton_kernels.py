@@ -107,12 +107,12 @@ class Case:
     options: Mapping[str, int] = field(default_factory=dict)
 
 
-def _types(pointers: str, kind: str, numbers: str, **other: str) -> dict[str, str]:
+def types_of(pointers: str, kind: str, numbers: str, **other: str) -> dict[str, str]:
     return {**dict.fromkeys(pointers.split(), kind), **dict.fromkeys(numbers.split(), "i32"), **other}
 
 
 _WARPS = {"num_warps": 8, "num_stages": 3}
-_HEADS = _types("Q K V O", "*fp16", "head row queries keys")
+_HEADS = types_of("Q K V O", "*fp16", "head row queries keys")
 _TILE = {"D": 128, "BM": 128, "BN": 128}
 _SMALL = {"D": 64, "BM": 128, "BN": 128}
 _PIPELINED = {"num_warps": 8, "num_stages": 2}
@@ -121,7 +121,7 @@ _NN, _NT = ("M N K am bk cm", {"bn": 1}), ("M N K am bn cm", {"bk": 1})
 
 def _gemm(a: str, c: str, numbers: tuple[str, Mapping[str, int]], bn: int, bk: int) -> Case:
     constants = {**numbers[1], "BM": 128, "BN": bn, "BK": bk}
-    return Case(gemm, _types("A B", f"*{a}", numbers[0], C=f"*{c}"), constants, _WARPS)
+    return Case(gemm, types_of("A B", f"*{a}", numbers[0], C=f"*{c}"), constants, _WARPS)
 
 
 CASES: Mapping[str, Case] = {
@@ -129,8 +129,8 @@ CASES: Mapping[str, Case] = {
     "gemm fp8": _gemm("fp8e4nv", "fp16", _NT, 256, 128),
     "attention": Case(attention, _HEADS, {"causal": False, **_TILE}, _PIPELINED),
     "attention causal": Case(attention, _HEADS, {"causal": True, **_TILE}, _PIPELINED),
-    "softmax": Case(softmax, _types("X Y", "*fp16", "stride n"), {"BN": 1024}),
-    "layer norm": Case(layer_norm, _types("X W B Y", "*fp16", "stride n"), {"BN": 1024}),
+    "softmax": Case(softmax, types_of("X Y", "*fp16", "stride n"), {"BN": 1024}),
+    "layer norm": Case(layer_norm, types_of("X W B Y", "*fp16", "stride n"), {"BN": 1024}),
 }
 BESIDE_TRITON: Mapping[str, Case] = {
     **CASES,
@@ -139,5 +139,5 @@ BESIDE_TRITON: Mapping[str, Case] = {
     "gemm int8": _gemm("i8", "i32", _NT, 256, 128),
     "attention 64": Case(attention, _HEADS, {"causal": False, **_SMALL}, _PIPELINED),
     "attention 64 causal": Case(attention, _HEADS, {"causal": True, **_SMALL}, _PIPELINED),
-    "rms norm": Case(rms_norm, _types("X W Y", "*fp32", "stride n"), {"BN": 4096}),
+    "rms norm": Case(rms_norm, types_of("X W Y", "*fp32", "stride n"), {"BN": 4096}),
 }
