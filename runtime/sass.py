@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-_LABEL = re.compile(r"^\s*(\.L_\w+):")
+_LABEL = re.compile(r"^\s*(\.L_\w+|\$[\w$]+):")
 _CODE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(.*?);\s*/\* 0x([0-9a-f]{16}) \*/")
 _UPPER = re.compile(r"^\s*/\* 0x([0-9a-f]{16}) \*/")
 _TARGET = re.compile(r"`\((\.L_\w+)\)")
@@ -63,6 +63,26 @@ class Listing:
         """The first of the loops with most products; empty if there is none."""
         return max(self.product_loops(), key=_products, default=())
 
+    def main_loop(self) -> tuple[Code, ...]:
+        """Of the loops with most products the slowest among the short ones: those of at most a tenth more
+        instructions than the shortest, which handle no edge."""
+        loops = self.product_loops()
+        most = max(map(_products, loops), default=0)
+        loops = [c for c in loops if _products(c) == most]
+        least = min(map(len, loops), default=0)
+        return max((c for c in loops if 10 * len(c) <= 11 * least), key=_stalls, default=())
+
+    def body(self) -> tuple[Code, ...]:
+        """The kernel without the functions behind it that it calls for rare operands, and without padding."""
+        end = min((at for name, at in self.labels.items() if name.startswith("$")), default=len(self.code))
+        while end and (self.code[end - 1].opcode == "NOP" or self._stays(end - 1)):
+            end -= 1
+        return self.code[:end]
+
+    def _stays(self, i: int) -> bool:
+        code = self.code[i]
+        return code.opcode == "BRA" and self.labels.get(code.target or "") == i
+
     def _multiplies(self, first: int, last: int) -> bool:
         opcodes = {c.opcode for c in self.code[first : last + 1]}
         return "EXIT" not in opcodes and not opcodes.isdisjoint(MMA)
@@ -70,6 +90,10 @@ class Listing:
 
 def _products(code: Sequence[Code]) -> int:
     return sum(c.opcode in MMA for c in code)
+
+
+def _stalls(code: Sequence[Code]) -> int:
+    return sum(c.stall for c in code)
 
 
 def parse(text: str) -> Listing:
@@ -99,4 +123,4 @@ def counts(code: Sequence[Code]) -> dict[str, int]:
     names = {name: kind for kind, opcodes in KINDS.items() for name in opcodes}
     found = Counter(names[c.opcode] for c in code if c.opcode in names)
     by_kind = {kind: found[kind] for kind in KINDS if found[kind]}
-    return {"instructions": len(code), "stalls": sum(c.stall for c in code), **by_kind}
+    return {"instructions": len(code), "stalls": _stalls(code), **by_kind}

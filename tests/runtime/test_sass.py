@@ -47,6 +47,26 @@ def test_code_without_products_has_no_such_loop() -> None:
     assert sass.parse(LISTING.replace("HGMMA", "DADD")).product_loop() == ()
 
 
+def test_the_body_is_without_what_it_calls_and_padding() -> None:
+    lines = LISTING.splitlines(keepends=True)
+    padding = ".L_x_9:\n" + lines[8].replace("@P0 BRA `(.L_x_1)", "BRA `(.L_x_9)") + lines[9]
+    rest = padding + lines[10].replace("EXIT", "NOP ") + lines[11]
+    assert sass.parse(LISTING + rest).body() == sass.parse(LISTING).code
+    assert len(sass.parse(LISTING + rest).code) == 7
+    called = "$__internal_0_$__cuda_sm3x_div_rn:\n" + lines[6] + lines[7] + rest
+    assert sass.parse(LISTING + called).body() == sass.parse(LISTING).code
+
+
+def test_the_main_loop_handles_no_edge() -> None:
+    first, *loop = LISTING.splitlines(keepends=True)[:10]
+    edge, slow = [*loop[:5], *loop[5:7] * 20, *loop[7:]], [loop[0], *loop[1:3] * 2, *loop[3:]]
+    parts = [loop, edge, slow]
+    text = first + "".join("".join(p).replace("L_x_1", f"L_x_{i}") for i, p in enumerate(parts, 1))
+    listing = sass.parse(text)
+    assert [len(x) for x in listing.product_loops()] == [4, 23, 5]
+    assert listing.main_loop() == listing.product_loops()[0]
+
+
 @pytest.mark.skipif(toolchain.find("nvdisasm") is None, reason="pip install 'tilec[test]'")
 def test_the_loop_of_a_product() -> None:
     """Peers: 62 instructions and 164 stall cycles at best for these tiles, K = 64 (CuTe DSL, Triton)."""
