@@ -79,6 +79,7 @@ class Demands:
         self.wanted: dict[Value, dict[Layout, None]] = {}
         self.sources = _sources(body, set(chooser.choice))
         self.levels = dict(_levels(body, 0))
+        self.products = any(op.name == "dot" for op in walk(body))
         self.block(body)
 
     def block(self, block: Block) -> None:
@@ -87,6 +88,8 @@ class Demands:
                 self._load_directly(op)
             elif is_pointwise(op) or op.name == "gather":
                 self._convert_early(op)
+            elif op.name in SHAPES:
+                self._load_through(op)
             for inner, targets in zip(op.blocks, yield_targets(op), strict=True):
                 self._ask(inner.yielded, self.leaving(inner.yielded, targets, op))
                 self.block(inner)
@@ -186,6 +189,17 @@ class Demands:
         free = op.name == "gather" and not moved
         if free or narrow or self._loadable(op.result, wanted[0]):
             self.choice[op.result] = Choice(wanted[0], MEMORY)
+
+    def _load_through(self, op: Op) -> None:
+        """Load a tile that is only reshaped in the one layout that the uses want; not beside products, whose
+        layouts repeat it in many registers."""
+        value, source = op.result, op.args[0]
+        wanted, chosen = list(self.wanted.get(value, ())), self.choice.get(value)
+        if self.products or chosen is None or chosen.strength != MEMORY or len(wanted) != 1:
+            return
+        inner = operand_layout(op, source, wanted[0]) if holds_elements(source) else None
+        if inner is not None and self._loadable(source, inner):
+            self.choice[value] = Choice(wanted[0], MEMORY)
 
     def _loadable(self, value: Value, layout: Layout) -> bool:
         """Whether a value is computed pointwise from tiles that may be loaded in a layout."""
