@@ -62,7 +62,12 @@ SUITE: tuple[Compiled, ...] = (
     ("decode_attention", "decode_fixed", f"{PAGED},f32", {}),
     ("decode_attention", "combine", "f32[5],f32[4],f32[4],f16[4]", {}),
     *(
-        ("attention_backward", kernel, GRADIENT + more, {"D": d, "causal": c})
+        (
+            "attention_backward",
+            kernel,
+            GRADIENT + more,
+            {"D": d, "causal": c} | ({"BN": 128} if (kernel, d) == ("attention_dkdv", 64) else {}),
+        )
         for kernel, more in (("attention_dkdv", ",f16[4]"), ("attention_dq", ""))
         for d in (64, 128)
         for c in (False, True)
