@@ -72,6 +72,12 @@ def masked_load(e: Lanes, pointer: Any, mask: Any, rest: Any) -> Any:
     return e.call(name, rest.type, pointer, I32(_align(rest.type.element)), mask, rest)
 
 
+def masked_gather(e: Lanes, addresses: Any, mask: Any, rest: Any) -> Any:
+    """Elements at a vector of addresses where the mask is set, ``rest`` elsewhere; reads nothing there."""
+    name = f"llvm.masked.gather.{suffix(rest.type)}.v{e.lanes}p0"
+    return e.call(name, rest.type, addresses, I32(_align(rest.type.element)), mask, rest)
+
+
 def masked_store(e: Lanes, pointer: Any, mask: Any, value: Any) -> None:
     """Write consecutive elements where the mask is set."""
     name = f"llvm.masked.store.{suffix(value.type)}.p0"

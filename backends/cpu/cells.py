@@ -1,7 +1,7 @@
-"""Elements at computed indices: gathers and scatters. Nothing outside a tensor is touched.
+"""Elements at computed indices, and scatters. Nothing outside a tensor is touched.
 
 Where indices go up by one along the last axis of a tile and the tensor is contiguous there, as in
-the lookup of whole rows, these are masked vectors; else one element after the other.
+the lookup of whole rows, a scatter writes masked vectors; else one element after the other.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilec.backends.cpu import loops
-from tilec.backends.cpu.access import from_memory, load, masked_load, masked_store, prefetch, store, to_memory
-from tilec.backends.cpu.lanes import I1, I32, I64, Lanes, scalar_constant, storage
+from tilec.backends.cpu.access import masked_store, prefetch, store, to_memory
+from tilec.backends.cpu.lanes import I1, I32, I64, Lanes, storage
 from tilec.backends.cpu.rules import emits
 from tilec.backends.cpu.shapes import is_cosmetic, tile_type
 from tilec.backends.cpu.tiles import POINTWISE, Code
@@ -36,10 +36,11 @@ class Cells:
 
 def to_index(code: Code, value: Value) -> Any:
     """An integer scalar as i64; unsigned ones beyond its range become its largest."""
-    return _widened(Lanes(code.b, 1, code.target), code.scalar(value), tile_type(value).dtype)
+    return widened(Lanes(code.b, 1, code.target), code.scalar(value), tile_type(value).dtype)
 
 
-def _widened(e: Lanes, number: Any, dtype: DType) -> Any:
+def widened(e: Lanes, number: Any, dtype: DType) -> Any:
+    """Integers as i64; unsigned ones beyond its range become its largest."""
     if dtype.bits < 64:
         return (e.b.sext if dtype.kind == "int" else e.b.zext)(number, e.vec(I64))
     if dtype.kind == "int":
@@ -50,7 +51,7 @@ def _widened(e: Lanes, number: Any, dtype: DType) -> Any:
 
 def to_i64(code: Code, value: Value, at: At) -> Any:
     """An element of an integer tile as i64."""
-    return _widened(Lanes(code.b, 1, code.target), code.element(value, at, 1), tile_type(value).dtype)
+    return widened(Lanes(code.b, 1, code.target), code.element(value, at, 1), tile_type(value).dtype)
 
 
 def cell(code: Code, tensor: Tensor, indices: Sequence[Value], mask: Value, at: At) -> tuple[Any, Any]:
@@ -62,7 +63,7 @@ def cell(code: Code, tensor: Tensor, indices: Sequence[Value], mask: Value, at: 
     return ok, place(code.b, tensor, where)
 
 
-def _run(code: Code, cells: Cells, at: At, lanes: int) -> tuple[Any, Any]:
+def run_of(code: Code, cells: Cells, at: At, lanes: int) -> tuple[Any, Any]:
     """The same for consecutive elements along the contiguous axis: a mask, and where the first would be."""
     b, e, first = code.b, Lanes(code.b, lanes, code.target), tuple(Coord(c.base) for c in at)
     if lanes == 1:
@@ -102,46 +103,6 @@ def _each(code: Code, shape: tuple[int, ...], body: Callable[[At], None]) -> Non
     loops.nest(code.b, [(0, n) for n in shape], lambda at: body(tuple(map(Coord, at))))
 
 
-@emits("gather")
-def _gather(code: Code, op: Op) -> None:
-    tensor, type_ = code.env[op.args[0]], tile_type(op.result)
-    *indices, mask, other = op.args[1:]
-    e = Lanes(code.b, 1, code.target)
-
-    def one(at: At) -> Any:
-        ok, address = cell(code, tensor, indices, mask, at)
-        safe = code.b.select(ok, address, code.pointer)
-        found = from_memory(e, load(e, safe, storage(type_.dtype), 1), type_)
-        return code.b.select(ok, found, code.element(other, at, 1))
-
-    if _side_by_side(code, tensor, indices):
-        _gather_rows(code, op, Cells(tensor, tuple(indices), mask, type_.shape))
-    else:
-        fill(code, op, one)
-
-
-def _gather_rows(code: Code, op: Op, cells: Cells) -> None:
-    type_, other = tile_type(op.result), op.args[-1]
-    buffer, element = code.memory.allocate(type_), storage(type_.dtype)
-
-    def whole(at: At, lanes: int, address: Any) -> None:
-        e = Lanes(code.b, lanes, code.target)
-        code.write(buffer, type_, at, e, from_memory(e, load(e, address, element, 1), type_))
-
-    def part(at: At, lanes: int) -> None:
-        e = Lanes(code.b, lanes, code.target)
-        ok, address = _run(code, cells, at, lanes)
-        if lanes > 1:
-            found = masked_load(e, address, ok, e.splat_constant(scalar_constant(element, 0)))
-        else:
-            found = load(e, code.b.select(ok, address, code.pointer), element, 1)
-        value = code.b.select(ok, from_memory(e, found, type_), code.element(other, at, lanes))
-        code.write(buffer, type_, at, e, value)
-
-    code.versions(op.args[1:], lambda _: _rows(code, cells, whole, part))
-    code.bind(op.result, buffer)
-
-
 @emits("scatter")
 def _scatter(code: Code, op: Op) -> None:
     tensor = code.env[op.args[0]]
@@ -161,10 +122,10 @@ def _scatter(code: Code, op: Op) -> None:
             store(e, address, found, 1)
 
     def part(at: At, lanes: int) -> None:
-        ok, address = _run(code, cells, at, lanes)
+        ok, address = run_of(code, cells, at, lanes)
         put(at, lanes, address, ok)
 
-    if _side_by_side(code, tensor, indices):
+    if side_by_side(code, tensor, indices):
         code.versions(op.args[1:], lambda _: _rows(code, cells, put, part))
     else:
         _each(code, type_.shape, lambda at: part(at, 1))
@@ -174,7 +135,7 @@ def _rows(
     code: Code, cells: Cells, whole: Callable[[At, int, Any], None], part: Callable[[At, int], None]
 ) -> tuple[()]:
     """Row by row: vectors at an address where all of a row is to be accessed, else any way."""
-    b, shape, axis = code.b, cells.shape, _last(cells.shape)
+    b, shape, axis = code.b, cells.shape, last_axis(cells.shape)
     dtype = cells.tensor.type.dtype
 
     def spot(at: Sequence[Any], i: Any, lanes: int) -> At:
@@ -190,8 +151,8 @@ def _rows(
         return ()
 
     def row(at: tuple[Any, ...]) -> None:
-        inside, first = _whole_row(code, cells, spot(at, 0, 1), shape[axis])
-        ahead = _later_row(code, cells, at, axis)
+        inside, first = whole_row(code, cells, spot(at, 0, 1), shape[axis])
+        ahead = later_row(code, cells, at, axis)
 
         def fast(place: At, lanes: int, i: Any) -> None:
             for pointer in ahead:
@@ -204,10 +165,10 @@ def _rows(
     return ()
 
 
-def _whole_row(code: Code, cells: Cells, at: At, n: int) -> tuple[Any, Any]:
+def whole_row(code: Code, cells: Cells, at: At, n: int) -> tuple[Any, Any]:
     """Whether n elements from here on are all to be accessed, and the address of the first."""
     ok, address = cell(code, cells.tensor, cells.indices, cells.mask, at)
-    if _step(code, cells.mask, _last(cells.shape)) != 0:
+    if _step(code, cells.mask, last_axis(cells.shape)) != 0:
         return I1(False), address
     axis = _contiguous(cells)
     start, stop = to_i64(code, cells.indices[axis], at), _reachable(code, cells, axis)
@@ -220,7 +181,7 @@ def _reachable(code: Code, cells: Cells, axis: int) -> Any:
     return smaller(code.b, cells.tensor.extents[axis], I64(limit))
 
 
-def _later_row(code: Code, cells: Cells, at: Sequence[Any], axis: int) -> list[Any]:
+def later_row(code: Code, cells: Cells, at: Sequence[Any], axis: int) -> list[Any]:
     """Where a row begins that will be read some rows later, to fetch it; none if there is one row."""
     long = [d for d, n in enumerate(cells.shape[:axis]) if n > 1]
     if not long:
@@ -236,17 +197,17 @@ def _contiguous(cells: Cells) -> int:
     return axis
 
 
-def _last(shape: tuple[int, ...]) -> int:
+def last_axis(shape: tuple[int, ...]) -> int:
     """The last axis longer than 1."""
     return max(d for d, n in enumerate(shape) if n > 1)
 
 
-def _side_by_side(code: Code, tensor: Tensor, indices: Sequence[Value]) -> bool:
+def side_by_side(code: Code, tensor: Tensor, indices: Sequence[Value]) -> bool:
     """Whether elements along the last long axis of a tile are consecutive in memory."""
     shape = tile_type(indices[0]).shape
     if tensor.type.contiguous is None or all(n == 1 for n in shape):
         return False
-    steps = [_step(code, index, _last(shape)) for index in indices]
+    steps = [_step(code, index, last_axis(shape)) for index in indices]
     return steps == [int(d == tensor.type.contiguous) for d in range(len(indices))]
 
 

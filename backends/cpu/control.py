@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from tilec.backends.cpu import dot, loops
+from tilec.backends.cpu import dot, gathers, loops
 from tilec.backends.cpu.cells import to_index
 from tilec.backends.cpu.lanes import I32, I64, Lanes, register
 from tilec.backends.cpu.reduce import on_the_way
@@ -31,7 +31,7 @@ def run(code: Code, block: Block) -> None:
 
 
 def _one(code: Code, op: Op) -> None:
-    if op.name in POINTWISE:
+    if op.name in POINTWISE and (op.name != "gather" or gathers.is_lazy(code, op)):
         code.define(op)
         return
     if op.name not in RULES:

@@ -12,6 +12,7 @@ from tilec.backends.cpu.access import from_memory, load, masked_store, store, to
 from tilec.backends.cpu.arith import apply
 from tilec.backends.cpu.cells import cell, fill, to_index
 from tilec.backends.cpu.following import next_tile
+from tilec.backends.cpu.gathers import by_rows, rows_behind
 from tilec.backends.cpu.lanes import Lanes, element_constant, storage
 from tilec.backends.cpu.rules import emits
 from tilec.backends.cpu.shapes import tile_type
@@ -177,7 +178,11 @@ def _store_rows(code: Code, tensor: Tensor, part: Box, value: Value) -> None:
 
     def walk(whole: bool) -> tuple[()]:
         within = None if whole else part.bounds
-        code.over(type_.shape, lambda at, n: put(at, n, whole), type_.dtype.bytes, within)
+        body, rows = (lambda at, n: put(at, n, whole)), rows_behind(code, value)
+        if rows:
+            by_rows(code, rows, type_.shape, body, type_.dtype.bytes, within)
+        else:
+            code.over(type_.shape, body, type_.dtype.bytes, within)
         return ()
 
     def either(whole: bool) -> tuple[()]:

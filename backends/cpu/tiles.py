@@ -79,6 +79,7 @@ class Code:
         self.pending: set[Value] = set()
         self.packed: dict[Any, Any] = {}
         self.batches: dict[Op, Any] = {}
+        self.rows: dict[Op, Any] = {}
         self.captured = {v for op in walk(body) for inner in op.blocks for v in free_values(inner)}
 
     @contextmanager

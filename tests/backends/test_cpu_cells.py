@@ -1,4 +1,4 @@
-"""Gathers and scatters of whole rows: vectors where indices go up by one, the same elements as one by one."""
+"""Gathers and scatters: vectors of rows or of indices give the same elements as one by one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from cpu_kit import assert_same, both, kernel, load_all, samples, store_all
 
 from tilec.backends.cpu import compile_kernel, host
-from tilec.ir.types import DTYPES, int32
+from tilec.ir.types import DTYPES, bool_, float32, int32
 
 ROWS, WIDTH, SHAPE = 7, 83, (9, 53)
 # First columns: inside, over the end, before the start, and where 32 bits wrap.
@@ -74,3 +74,64 @@ def test_rows_are_vectors_and_other_elements_are_not() -> None:
     assert vector not in compile_kernel(kernel(args, _gather)).text
     found, expected = both(args, _gather)
     assert_same(found[0], expected[0])
+
+
+def _chain(body: Any, out: Any, table: Any, ids: Any, first: Any) -> None:
+    """Two lookups in one store, at a place where the tile hangs over the edges."""
+    rows, columns = _indices(body, ids, first)
+    zero = body.op("const", dtype=int32, shape=SHAPE, value=0)
+    other = body.op("const", dtype=table.type.dtype, shape=SHAPE, value=1)
+    a, b = (body.op("gather", table, r, columns, _mask(body, rows), other) for r in (rows, zero))
+    body.op("store", out, body.op("add", body.op("mul", a, a), b), body.number(2), body.number(7))
+
+
+@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize("shape", [(11, 60), (8, 41), (40, 70)], ids=str)
+def test_rows_computed_by_the_store(first: int, shape: tuple[int, int]) -> None:
+    table = samples(float32, ROWS * WIDTH).reshape(ROWS, WIDTH)
+    args = [np.zeros(shape, np.float32), table, _ids(), (int32, first)]
+    with np.errstate(all="ignore"):
+        found, expected = both(args, _chain)
+    assert_same(found[0], expected[0])
+
+
+def _scattered(body: Any, out: Any, table: Any, i: Any, j: Any) -> None:
+    n = 77
+    where = [load_all(body, x, (n,)) for x in (i, j)]
+    mask = body.op("ne", where[1], body.op("const", dtype=where[1].type.dtype, shape=(n,), value=3))
+    other = body.op("const", dtype=table.type.dtype, shape=(n,), value=1)
+    store_all(body, out, body.op("gather", table, *where, mask, other))
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "bool", "int64", "float8_e4m3"])
+@pytest.mark.parametrize("index", ["int32", "int64", "uint32", "uint64", "int8"])
+@pytest.mark.parametrize("step", [1, 2])
+def test_elements_anywhere(name: str, index: str, step: int) -> None:
+    """Vectors of indices, inside and outside of the tensor, of all widths."""
+    table = samples(DTYPES[name], 20 * 40).reshape(20, 40)[:, ::step]
+    i, j = (np.resize(np.arange(-3, 25) * k, 77).astype(index) for k in (1, 3))
+    i[5::9] = np.iinfo(index).max
+    found, expected = both([np.zeros(77, table.dtype), table, i, j], _scattered)
+    assert_same(found[0], expected[0])
+
+
+def _swap(body: Any, table: Any, ids: Any) -> None:
+    """Read what is then written: the tensor is not what it was."""
+    where = load_all(body, ids, (64,))
+    true = body.op("const", dtype=bool_, shape=(64,), value=1)
+    none = body.op("const", dtype=float32, shape=(64,), value=0)
+    found = body.op("gather", table, where, true, none)
+    store_all(body, table, body.op("const", dtype=float32, shape=(64,), value=5))
+    body.op("scatter", table, where, body.op("add", found, found), true)
+
+
+def test_a_tensor_that_is_written_is_read_before() -> None:
+    ids = np.random.default_rng(0).permutation(64).astype(np.int32)
+    found, expected = both([np.arange(64, dtype=np.float32), ids], _swap)
+    assert_same(found[0], expected[0])
+    assert found[0].max() == 126
+
+
+def test_elements_anywhere_are_gathered_in_vectors() -> None:
+    args = [np.zeros(77, np.float32), np.zeros((20, 40), np.float32), *[np.zeros(77, np.int32)] * 2]
+    assert f"llvm.masked.gather.v{host().lanes(4)}f32" in compile_kernel(kernel(args, _scattered)).text
