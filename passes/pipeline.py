@@ -18,6 +18,7 @@ from tilec.passes.late_sums import late_sums
 from tilec.passes.layouts import assign_layouts
 from tilec.passes.make_async import make_async
 from tilec.passes.open_masks import open_masks
+from tilec.passes.own_loads import own_loads
 from tilec.passes.reread import reread
 from tilec.passes.role_choice import ROLES, with_roles
 from tilec.passes.run_ahead import run_ahead
@@ -201,7 +202,7 @@ def _split(tile: Kernel) -> Choice | str:
     parts = split_rows(tile)
     if isinstance(parts, str):
         return parts
-    aref = canonicalize(make_async(canonicalize(parts)))
+    aref = own_loads(canonicalize(make_async(canonicalize(parts))))
     reason = refused(aref)
     return (_verified(aref), WARPGROUP, 2) if reason is None and _rings(aref) else reason or "no ring"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from tilec.backends.ptx.context import Emitter, Fragment, Rule, register_type
 from tilec.backends.ptx.control import moves
@@ -22,6 +23,8 @@ from tilec.backends.ptx.hopper_wgmma import (
     shared_operand,
     warpgroup,
 )
+from tilec.backends.ptx.packed_ahead import packed_ahead
+from tilec.backends.ptx.words import joined
 from tilec.ir.core import Kernel, Op, Value, definitions, walk
 from tilec.ir.ops import attr
 from tilec.ir.types import TileType
@@ -35,6 +38,7 @@ class Products:
     def __init__(self, kernel: Kernel, plain: Rule) -> None:
         self.plain = plain
         self.defs, self.homes = definitions(kernel.body), carried_homes(kernel)
+        self.ahead = packed_ahead(kernel.body)
 
     def rule(self, e: Emitter, op: Op) -> None:
         """The rule of `dot`."""
@@ -42,6 +46,7 @@ class Products:
             self.plain(e, op)
             return
         a, b, acc = op.args
+        _pack(e, self.ahead.get(op, ()))
         size = dot_shape(op, e.group.warps)
         staged = self._stage(e, op)
         left = self._operand(e, a, 0, size, staged)
@@ -109,6 +114,13 @@ class Products:
         while op is not None and op.name in ("broadcast", "reshape", "convert_layout"):
             op = self.defs.get(op.args[0])
         return op is not None and op.name == "const" and op.attrs["value"] == 0
+
+
+def _pack(e: Emitter, values: Iterable[Value]) -> None:
+    """Give tiles their words."""
+    for value in values:
+        fragment = e.fragment(value)
+        e.env[value] = replace(fragment, words=joined(e, fragment))
 
 
 def prepare(e: Emitter, op: Op) -> None:

@@ -103,12 +103,13 @@ def _infer_load(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple[T
     ("T", "offsets..."),
     effect="read",
     attrs=("shape",),
-    optional={"pad": 0, "threads": False, "cluster": 1},
+    optional={"pad": 0, "threads": False, "cluster": 1, "part": None},
     family="memory",
 )
 def _load(rt: Any, node: Op, t: Array, *offsets: Array) -> Array:
     """The tile that starts at the offsets; elements outside the tensor are ``pad``. ``threads``: if it
-    fills a ring, then by loads and stores of threads; ``cluster``: by TMA, once for so many programs."""
+    fills a ring, then by loads and stores of threads; ``cluster``: by TMA, once for so many programs.
+    ``part``: for the sub-tile of that number, if the kernel's rows are split."""
     shape = node.attrs["shape"]
     out = np.full(shape, node.attrs.get("pad", 0)).astype(t.dtype)
     source, target = _overlap(t.shape, offsets, shape)
@@ -174,12 +175,13 @@ def _infer_gather(args: Args, attrs: Mapping[str, Any], blocks: Blocks) -> tuple
     _infer_gather,
     ("T", "indices...", "mask", "other"),
     effect="read",
-    optional={"threads": False, "along": None},
+    optional={"threads": False, "along": None, "part": None},
     family="memory",
 )
 def _gather(rt: Any, node: Op, t: Array, *rest: Array) -> Array:
-    """T at the indices, other where masked or outside. ``threads`` as for `load`; ``along``: the axis along
-    which units of 16 bytes lie in memory as in the tile, under one mask, so that cp.async can copy them."""
+    """T at the indices, other where masked or outside. ``threads`` and ``part`` as for `load`; ``along``: the
+    axis along which units of 16 bytes lie in memory as in the tile, under one mask, so that cp.async can copy
+    them."""
     *indices, mask, other = rest
     ok = _inside(t, indices) & mask
     safe = tuple(np.where(ok, i, 0) for i in indices)

@@ -72,7 +72,8 @@ class Body:
 
     @cached_property
     def shared(self) -> frozenset[Op]:
-        """Ops that every group runs again, where the rows are split: they see no product and no ring."""
+        """Ops that every group runs again, where the rows are split: they see no product and no ring, and
+        nothing that a part reads for itself."""
         if not self.split:
             return frozenset()
         rows: set[Op] = set()
@@ -109,7 +110,7 @@ class Body:
         return ""
 
     def _has_rows(self, op: Op, rows: set[Op]) -> bool:
-        if op.name in ("dot", "aref.get") or op.blocks:
+        if op.name in ("dot", "aref.get") or op.blocks or op.attrs.get("part") is not None:
             return True
         values = [v for a in op.args for v in (a, self.carried(a)) if v is not None]
         return any(self.defs.get(v) in rows for v in values)

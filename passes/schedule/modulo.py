@@ -15,8 +15,11 @@ from tilec.passes.rewrite import where
 from tilec.passes.schedule.modulo_body import Body, body_of, leaves, why_not_a_body
 from tilec.passes.schedule.modulo_emit import Kernel, epilogue_of, prologue_of
 from tilec.passes.schedule.modulo_line import line_of, why_not_in_order
+from tilec.passes.schedule.modulo_operands import register_operands, writes_beside_products
 from tilec.passes.schedule.modulo_plan import LoopPlan, Segment, Turns, rotations
 from tilec.passes.schedule.modulo_step import Item, Kind, Step, step_of
+
+LITTLE = 1.25  # times the least: steps of attention backward that carried more spilled (ptxas 13.5)
 
 __all__ = ["LoopPlan", "Segment", "Turns", "pipeline_loop"]
 
@@ -41,8 +44,8 @@ def pipeline_loop(loop: Op, plan: LoopPlan) -> list[Op] | str:
 
 
 def _prepare(loop: Op, plan: LoopPlan, rotate: bool = True) -> tuple[Body, Step] | str:
-    """The body and its step: of all places to begin a step at, and with or without products that run
-    on into the next one, what lets most run beside products; of these, what carries least."""
+    """The body and its step: of all places to begin a step at, with operands rounded where the plan says
+    or first of all, and with or without products that run on into the next step, the best."""
     if set(plan.order) != set(plan.stage) or len(plan.order) != len(plan.stage):
         return f"{where(loop)}: the plan's order and its stages are of different ops"
     reason = why_not_a_body(loop, plan.stage)
@@ -50,13 +53,26 @@ def _prepare(loop: Op, plan: LoopPlan, rotate: bool = True) -> tuple[Body, Step]
         return reason
     body = body_of(loop, plan.order)
     plans = rotations(plan) if rotate else (plan,)
-    found = [_step(body, p, across) for p in plans for across in (True, False)]
+    found = [
+        _step(body, p, first, across) for p in plans for first in (False, True) for across in (True, False)
+    ]
     steps = [s for s in found if isinstance(s, Step)]
-    return (body, max(steps, key=lambda s: s.merit)) if steps else str(found[0])
+    if not steps:
+        return str(found[0])
+    return body, _best(body, steps)
 
 
-def _step(body: Body, plan: LoopPlan, across: bool) -> Step | str:
-    line = line_of(body, plan)
+def _best(body: Body, steps: list[Step]) -> Step:
+    """Of the steps that write fewest operands beside products, and that carry little, what lets most run
+    beside products; of these, what carries least."""
+    written = [writes_beside_products(body, s) for s in steps]
+    clean = [s for s, n in zip(steps, written, strict=True) if n == min(written)]
+    most = LITTLE * min(s.carried for s in clean)
+    return max((s for s in clean if s.carried <= most), key=lambda s: s.merit)
+
+
+def _step(body: Body, plan: LoopPlan, first: bool, across: bool) -> Step | str:
+    line = line_of(body, plan, first)
     return why_not_in_order(body, line) or step_of(body, line, plan, across)
 
 
@@ -118,7 +134,10 @@ def _drain(body: Body, step: Step, results: list[Value]) -> tuple[list[Op], list
 
 
 def _in_order(loop: Op, plan: LoopPlan) -> Block | str:
-    """The loop unpipelined, with waits and with empty turns."""
+    """The loop unpipelined, with waits and with empty turns. Where several products have operands in
+    registers each is waited for at once: ptxas (13.5) serializes those of the pipelined loop else (C7513)."""
+    if register_operands(loop) > 1:
+        return _waiting(loop, plan)
     mine = set(plan.order)
     order = tuple(op for op in loop.blocks[0].ops if op in mine)
     fresh = loop.with_(results=tuple(Value(r.type, r.hint) for r in loop.results))
@@ -128,6 +147,18 @@ def _in_order(loop: Op, plan: LoopPlan) -> Block | str:
     body, step = found
     ops = _single(body, Step((*step.items, *_empty_turns(plan)), 1, plan.turns))
     return Block((), (*ops, make("yield", fresh.results)))
+
+
+def _waiting(loop: Op, plan: LoopPlan) -> Block:
+    """The loop as it was distributed, with empty turns."""
+    (body,) = loop.blocks
+    turns = [
+        make(f"turn.{i.kind}", loc=i.op.loc, chain=plan.turns.chain, index=i.turn, of=plan.turns.of)
+        for i in _empty_turns(plan) if plan.turns is not None
+    ]  # fmt: skip
+    results = tuple(Value(r.type, r.hint) for r in loop.results)
+    block = Block(body.params, (*body.ops[:-1], *turns, body.ops[-1]))
+    return Block((), (loop.with_(results=results, blocks=(block,)), make("yield", results)))
 
 
 def _empty_turns(plan: LoopPlan) -> list[Item]:

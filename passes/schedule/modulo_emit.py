@@ -18,12 +18,14 @@ from tilec.passes.schedule.modulo_body import Body
 from tilec.passes.schedule.modulo_step import Item, Step
 
 Key = tuple[Value, int]
+MANY = 1 << 30
 
 
 class Part:
     """One of the three parts: its ops so far, and its values by name.
 
-    ``missing`` gives a value that no op of the part makes, ``index`` the loop's index.
+    ``missing`` gives a value that no op of the part makes, ``index`` the loop's index. ``running``: products
+    that may run at this point.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Part:
     ) -> None:  # fmt: skip
         self.body, self.step, self.missing, self.index = body, step, missing, index
         self.first, self.last = first, last
+        self.running = 0 if first else MANY
         self.ops: list[Op] = []
         self.env: dict[Key, Value] = {}
 
@@ -96,12 +99,15 @@ class Part:
     def item(self, item: Item, offset: int, age: int) -> None:
         if item.kind in ("op", "get"):
             self.copy(item.op, age)
+            self.running += item in self.step.products
         elif item.kind == "release":
             keep = self.step.keep(item, offset, self.last)
             attrs = frozen(**{**item.op.attrs, "keep": keep})
             self.ops.append(item.op.with_(attrs=attrs))
         else:
-            self.wait(item, age, self.step.pending(item, offset, self.last))
+            # ptxas (13.5) counts by what waits say, so they say no more than what earlier ones have left.
+            self.running = min(self.running, self.step.pending(item, offset, self.last))
+            self.wait(item, age, self.running)
 
     def wait(self, item: Item, age: int, pending: int) -> None:
         """The wait; from here on the product's result is what it passes on."""

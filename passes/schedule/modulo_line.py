@@ -36,10 +36,11 @@ class Line:
         return max(self.stage.values(), default=0) + 1
 
 
-def line_of(body: Body, plan: LoopPlan) -> Line:
-    """The plan's order with puts behind the last op that they need."""
+def line_of(body: Body, plan: LoopPlan, first: bool = False) -> Line:
+    """The plan's order with puts behind the last op that they need; ``first``: see `_roundings_first`."""
     least = min(plan.stage.values(), default=0)
-    line = Line(_roundings_last(body, plan), {op: plan.stage[op] - least for op in plan.order})
+    order = _roundings_first(body, plan) if first else _roundings_last(body, plan)
+    line = Line(order, {op: plan.stage[op] - least for op in plan.order})
     after: dict[Op | None, list[Op]] = {}
     stage = dict(line.stage)
     for put in (op for op in body.ops if op.name == "aref.put" and op not in stage):
@@ -58,6 +59,23 @@ def _roundings_last(body: Body, plan: LoopPlan) -> tuple[Op, ...]:
     """
     late = [op for op in plan.order if op.name == "cast" and _may_end_the_step(body, plan, op)]
     return (*(op for op in plan.order if op not in late), *late)
+
+
+def _roundings_first(body: Body, plan: LoopPlan) -> tuple[Op, ...]:
+    """`_roundings_last`, but casts of what an earlier step made, for a product's register operand, begin
+    the step: no product runs yet then, if all of the step before are waited for."""
+    order = _roundings_last(body, plan)
+    early = [op for op in order if op.name == "cast" and _may_begin_the_step(body, plan, op)]
+    return (*early, *(op for op in order if op not in early))
+
+
+def _may_begin_the_step(body: Body, plan: LoopPlan, cast: Op) -> bool:
+    carried = all(
+        plan.stage.get(leaf.op, 0) < plan.stage[cast] + leaf.distance for _, leaf in reads(body, cast)
+    )
+    users = [op for op in plan.order for i, leaf in reads(body, op) if leaf.op is cast and i == 0]
+    segments = plan.turns.segments if plan.turns is not None else ()
+    return carried and any(map(is_product, users)) and not any(cast in (s.first, s.last) for s in segments)
 
 
 def _may_end_the_step(body: Body, plan: LoopPlan, cast: Op) -> bool:
