@@ -44,8 +44,9 @@ def pipeline_loop(loop: Op, plan: LoopPlan) -> list[Op] | str:
 
 
 def _prepare(loop: Op, plan: LoopPlan, rotate: bool = True) -> tuple[Body, Step] | str:
-    """The body and its step: of all places to begin a step at, with operands rounded where the plan says
-    or first of all, and with or without products that run on into the next step, the best."""
+    """The body and its step: of all places to begin a step at, and with or without products that run on
+    into the next one, the best; where several products have register operands, also of steps that round
+    them first of all."""
     if set(plan.order) != set(plan.stage) or len(plan.order) != len(plan.stage):
         return f"{where(loop)}: the plan's order and its stages are of different ops"
     reason = why_not_a_body(loop, plan.stage)
@@ -53,22 +54,21 @@ def _prepare(loop: Op, plan: LoopPlan, rotate: bool = True) -> tuple[Body, Step]
         return reason
     body = body_of(loop, plan.order)
     plans = rotations(plan) if rotate else (plan,)
-    found = [
-        _step(body, p, first, across) for p in plans for first in (False, True) for across in (True, False)
-    ]
+    several = register_operands(loop) > 1
+    firsts = (False, True) if several else (False,)
+    found = [_step(body, p, first, across) for p in plans for first in firsts for across in (True, False)]
     steps = [s for s in found if isinstance(s, Step)]
     if not steps:
         return str(found[0])
-    return body, _best(body, steps)
+    return body, max(_clean(body, steps) if several else steps, key=lambda s: s.merit)
 
 
-def _best(body: Body, steps: list[Step]) -> Step:
-    """Of the steps that write fewest operands beside products, and that carry little, what lets most run
-    beside products; of these, what carries least."""
+def _clean(body: Body, steps: list[Step]) -> list[Step]:
+    """The steps that write fewest operands beside products, and of these those that carry little."""
     written = [writes_beside_products(body, s) for s in steps]
     clean = [s for s, n in zip(steps, written, strict=True) if n == min(written)]
     most = LITTLE * min(s.carried for s in clean)
-    return max((s for s in clean if s.carried <= most), key=lambda s: s.merit)
+    return [s for s in clean if s.carried <= most]
 
 
 def _step(body: Body, plan: LoopPlan, first: bool, across: bool) -> Step | str:
