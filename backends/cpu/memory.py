@@ -16,6 +16,7 @@ from tilec.backends.cpu.gathers import by_rows, rows_behind
 from tilec.backends.cpu.lanes import Lanes, element_constant, storage
 from tilec.backends.cpu.rules import emits
 from tilec.backends.cpu.shapes import tile_type
+from tilec.backends.cpu.squares import settle_turned
 from tilec.backends.cpu.tiles import Code
 from tilec.backends.cpu.views import At, Box, Coord, Tensor, View, box, corner, covered, read
 from tilec.backends.cpu.workspace import Buffer
@@ -155,6 +156,7 @@ def _store(code: Code, op: Op) -> None:
         return
     part = _box(code, tensor, op.args[2:], type_.shape)
     if _straight(tensor, type_.shape):
+        settle_turned(code, value)
         _store_rows(code, tensor, part, value)
     else:
         _store_across(code, tensor, part, value)

@@ -14,6 +14,7 @@ from tilec.backends.cpu.lanes import F32, I16, I32, I64, Lanes, element_constant
 from tilec.backends.cpu.loops import Index
 from tilec.backends.cpu.microkernel import Form, Left, Right, panel_widths
 from tilec.backends.cpu.shapes import tile_type
+from tilec.backends.cpu.squares import transpose
 from tilec.backends.cpu.tiles import Code, Lazy
 from tilec.backends.cpu.views import Coord, View, corner, place
 from tilec.backends.cpu.workspace import Buffer
@@ -332,18 +333,3 @@ def _along_k(code: Code, value: Value, form: Form, at: tuple[Index, Index], tf32
     if isinstance(k, int) and k + 1 >= tile_type(value).shape[0]:
         return _pair(e, low, I16(0))
     return _pair(e, low, operand_element(code, value, form, (Coord(k + 1), Coord(at[1])), e, tf32))
-
-
-def transpose(b: Any, rows: Sequence[Any]) -> list[Any]:
-    """A square of vectors transposed: bit by bit of the lane number, lane and row change places."""
-    out, n, step = list(rows), len(rows), 1
-    while step < n:
-        keep = [lane if not lane & step else n + lane - step for lane in range(n)]
-        move = [lane + step if not lane & step else n + lane for lane in range(n)]
-        masks = [ir.Constant(ir.VectorType(I32, n), m) for m in (keep, move)]
-        for i in range(n):
-            if not i & step:
-                pair = out[i], out[i + step]
-                out[i], out[i + step] = (b.shuffle_vector(*pair, m) for m in masks)
-        step *= 2
-    return out
