@@ -59,8 +59,9 @@ def _normal(*shape: int, seed: int = 0) -> Array:
 
 
 def _tiles(m: int, n: int, k: int) -> dict[str, Any]:
-    """Tile sizes that a user would choose: all operands in the second cache, whole blocks of rows."""
-    rows = min(516, -(-m // 24) * 12) if m > 64 else m
+    """Tile sizes that a user would choose: operands near the second cache's size, whole blocks of rows."""
+    parts = 4 if 256 < k < 384 else 2
+    rows = min(516, -(-m // (12 * parts)) * 12) if m > 64 else m
     columns = -(-n // 32) * 16 if n <= 800 else 256
     return {"BM": rows, "BN": columns, "BK": k if k < 384 else 256}
 
