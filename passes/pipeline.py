@@ -20,7 +20,7 @@ from tilec.passes.make_async import make_async
 from tilec.passes.open_masks import open_masks
 from tilec.passes.own_loads import own_loads
 from tilec.passes.reread import reread
-from tilec.passes.role_choice import ROLES, with_roles
+from tilec.passes.role_choice import ROLES, refuse_roles, with_roles
 from tilec.passes.run_ahead import run_ahead
 from tilec.passes.schedule.apply import IN_ORDER, WARPGROUP, facts, refused, specialize, unspecialized
 from tilec.passes.schedule.distribute import compute_warps
@@ -120,6 +120,7 @@ def simplified(kernel: Kernel, target: str) -> Kernel:
 
 def _ahead(tile: Kernel, target: Target, options: Options, log: tuple[str, ...]) -> Stages:
     """One group, whose loops fill rings by cp.async as far ahead as the schedule says."""
+    refuse_roles(options.roles, "copies by cp.async are one group's")
     aref = _verified(canonicalize(make_async(tile, cp_async(target.float8))))
     log = (*log, "make_async: " + (", ".join(_rings(aref)) or "no rings"), *aref.attrs["notes"])
     warps = options.num_warps or product_warps(tile)
@@ -250,6 +251,7 @@ def _planned(choice: Choice, machine: Machine, options: Options, scratch: int) -
 def _one_group(
     tile: Kernel, aref: Kernel, options: Options, log: tuple[str, ...], notes: tuple[str, ...] = ()
 ) -> Stages:
+    refuse_roles(options.roles, log[-1])
     notes = (*aref.attrs.get("notes", ()), *notes)
     scheduled = _verified(unspecialized(tile, options.num_warps, notes))
     return Stages(tile, aref, (), (), scheduled, log)

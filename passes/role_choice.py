@@ -9,6 +9,7 @@ from tilec.ir.errors import InfeasibleError, ResourceError
 from tilec.passes.cluster import l2_cycles
 from tilec.passes.roles import Division, divisions
 from tilec.passes.schedule.apply import IN_ORDER
+from tilec.passes.schedule.distribute import consumers
 from tilec.passes.schedule.joint import KernelPlan
 from tilec.passes.schedule.machines import Machine
 
@@ -35,13 +36,13 @@ def with_roles(
         return *best, ()
     ways = [way for count in counts for way in _ways(kernel, machine, warps, count, wish is not None)]
     chosen = _best(ways, warps, limit, wish is not None, follow)
-    return (*best, ()) if chosen is None else (*chosen, (_line(chosen[0], best),))
+    return (*best, ()) if chosen is None else (*chosen, (_line(chosen, best),))
 
 
 def _ways(kernel: Kernel, machine: Machine, warps: int, count: int, asked: bool) -> list[Division]:
     found = divisions(kernel, machine, warps, count, TRIED)
     if isinstance(found, str) and asked:
-        raise InfeasibleError("I104", f"roles={count}: {found}", help="leave roles= to the compiler")
+        refuse_roles(count, found)
     return [] if isinstance(found, str) else found
 
 
@@ -76,9 +77,20 @@ def _interval(planned: Planned) -> float:
     return NONE if in_order else planned[0].interval
 
 
-def _line(plan: KernelPlan, best: Planned) -> str:
+def _line(planned: Planned, best: Planned) -> str:
+    plan = planned[0]
     handed = [
         op.result.hint for op in plan.kernel.body.ops if op.name == "aref.new" and "_of_" in op.result.hint
     ]
-    before = "none without" if _interval(best) == NONE else f"{best[0].interval} without"
-    return f"{plan.groups} roles, {', '.join(handed)}: interval {plan.interval}, {before}"
+    count, *intervals = len(consumers(plan.kernel)), _told(planned), _told(best)
+    return f"{count} roles, {', '.join(handed)}: interval {intervals[0]}, {intervals[1]} without"
+
+
+def _told(planned: Planned) -> str:
+    return "none" if _interval(planned) == NONE else str(planned[0].interval)
+
+
+def refuse_roles(wish: int | None, why: str) -> None:
+    """InfeasibleError I104 if roles are asked for where there are no groups to have them."""
+    if wish in ROLES:
+        raise InfeasibleError("I104", f"roles={wish}: {why}", help="leave roles= to the compiler")

@@ -83,6 +83,17 @@ def test_attention_in_a_window_by_three_groups(modes: Any) -> None:
 
 
 @pytest.mark.slow
+def test_roles_in_a_cluster() -> None:
+    """Two programs share keys and values; values from group to group stay within each."""
+    kernel = load_kernel(
+        f"{EXAMPLES}/attention.py:attention", HEADS, ("D=64", "BM=64", "BN=64", "causal=False")
+    )
+    artifact = compile_kernel(lower(kernel, "sm_90a", Options(roles=2, cluster=2)).scheduled)
+    assert artifact.cluster == (2, 1, 1) and artifact.threads == 384
+    agree_in(kernel, artifact, (2, 1, 1), heads(100, 150, 150, 100, d=64), MODES)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("roles", "threads"), [(1, 256), (2, 384), (3, 512)])
 def test_roles_that_are_asked_for(roles: int, threads: int) -> None:
     kernel, artifact = built(WINDOW, roles)

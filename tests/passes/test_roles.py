@@ -153,6 +153,20 @@ def test_ways_to_deal_a_loop() -> None:
 
 
 @pytest.mark.parametrize(
+    ("example", "target", "why"),
+    [
+        (("softmax.py:softmax", "f32[2],f32[2]", ()), "sm_90a", "no asynchronous loads"),
+        (GEMM, "sm_80", "cp.async"),
+        (GEMM, "cpu", "cpu runs one group"),
+    ],
+)
+def test_one_group_has_no_roles(example: Any, target: str, why: str) -> None:
+    with pytest.raises(TilecError, match=why) as error:
+        lower(kernel_of(example), target, Options(roles=2))
+    assert error.value.code == "I104"
+
+
+@pytest.mark.parametrize(
     ("example", "options", "code"),
     [(GEMM, {"roles": 2}, "I104"), (GEMM, {"roles": 4}, "V135"), (GEMM, {"roles": 2.0}, "T130")],
 )
