@@ -46,10 +46,10 @@ def line_of(body: Body, plan: LoopPlan, first: bool = False) -> Line:
     for put in (op for op in body.ops if op.name == "aref.put" and op not in stage):
         stage[put], last = _earliest(body, line, put)
         after.setdefault(last, []).append(put)
-    order = [*after.get(None, [])]
+    ops = [*after.get(None, [])]
     for op in line.order:
-        order += [op, *after.get(op, [])]
-    return Line(tuple(order), stage)
+        ops += [op, *after.get(op, [])]
+    return Line(tuple(ops), stage)
 
 
 def _roundings_last(body: Body, plan: LoopPlan) -> tuple[Op, ...]:

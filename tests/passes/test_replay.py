@@ -37,6 +37,19 @@ def gemm(bm: int, bn: int, bk: int, **options: Any) -> tuple[int, Replay]:
     return interval(stages), replay(stages.scheduled, H100, (1, 1, 1), [a, b, c])
 
 
+def gradient(name: str, constants: tuple[str, ...], rows: int, heads: int) -> tuple[int, Replay]:
+    """The plan's interval and the replay of one block of ``rows`` rows; all else has 60 tiles of 64."""
+    more = ",f16[4]" * name.endswith("dkdv")
+    signature = ",".join(["f16[4]"] * 4) + ",f32[3],f32[3],f16[4]" + more
+    kernel = load_kernel(f"{ROOT}/examples/attention_backward.py:{name}", signature, constants)
+    stages = lower(kernel, "sm_90a", Options(cluster=1))
+    of_queries, of_keys = (rows, 64 * 60) if name.endswith("dq") else (64 * 60, rows)
+    q, k = (np.zeros((1, 1, n, heads), np.float16) for n in (of_queries, of_keys))
+    sums = np.zeros((1, 1, of_queries), np.float32)
+    out = [q.copy()] if name.endswith("dq") else [k.copy(), k.copy()]
+    return interval(stages), replay(stages.scheduled, H100, (1, 1, 1), [q, k, k, q, sums, sums, *out])
+
+
 def interval(stages: Any) -> int:
     [answer] = stages.answers
     assert answer.schedule is not None
@@ -51,6 +64,20 @@ def interval(stages: Any) -> int:
 def test_attention_is_as_fast_as_its_plan(d: int, causal: bool, bn: int, loss: float) -> None:
     ii, run = attention(d, causal, bn)
     assert ii <= run.interval("k") <= ii * (1 + loss)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "d", "rows", "loss"),
+    [("attention_dkdv", 64, 128, 0.17), ("attention_dkdv", 128, 64, 0.0),
+     ("attention_dq", 64, 128, 0.03), ("attention_dq", 128, 128, 0.03)],
+)  # fmt: skip
+def test_gradients_are_nearly_as_fast_as_their_plan(
+    name: str, d: int, rows: int, loss: float, real_budget: None
+) -> None:
+    constants = (f"D={d}", *((f"BN={rows}",) if name == "attention_dkdv" else ()))
+    ii, run = gradient(name, constants, rows, d)
+    assert ii <= run.interval("k" if name == "attention_dq" else "q") <= ii * (1 + loss)
 
 
 @pytest.mark.parametrize(("bm", "bn", "bk"), [(128, 256, 64), (128, 128, 64), (64, 128, 64), (128, 256, 32)])
