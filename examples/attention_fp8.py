@@ -41,7 +41,7 @@ def attention_fp8(Q: tl.Tensor, K: tl.Tensor, VT: tl.Tensor, O: tl.Tensor, scale
         p = tl.exp2(tl.fma(s, scale2, (WEIGHT - new_top)[:, None]))
         fade = tl.exp2(top - new_top)
         total = total * fade + tl.sum(p, 1)
-        acc = tl.dot(p.to(VT.dtype), vt.T, acc * fade[:, None])
+        acc = tl.dot(p.to(VT.dtype, saturate=True), vt.T, acc * fade[:, None])
         top = new_top
     out = acc * (v_scale / total)[:, None]
     tl.store(O, (batch, head, block, 0), out.to(O.dtype).reshape(1, 1, BM, D))

@@ -119,7 +119,7 @@ def chosen(op: Op, defs: Defs) -> Value | None:
 def round_trip_cast(op: Op, defs: Defs) -> Value | None:
     """A cast to a wider type of the same kind and back."""
     inner = defs.get(op.args[0])
-    if inner is None or inner.name != "cast":
+    if inner is None or inner.name != "cast" or op.attrs.get("saturate"):
         return None
     source, middle = _tile(inner.args[0]).dtype, _tile(op.args[0]).dtype
     return inner.args[0] if op.attrs["dtype"] == source and _holds(middle, source) else None

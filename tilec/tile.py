@@ -79,11 +79,11 @@ class Tile:
 
         return trans(self)
 
-    def to(self, dtype: DType | str) -> Tile:
+    def to(self, dtype: DType | str, saturate: bool = False) -> Tile:
         """Convert every element: see `tl.cast`."""
         from tilec.language.shape import cast
 
-        return cast(self, dtype)
+        return cast(self, dtype, saturate)
 
     def reshape(self, *shape: Any) -> Tile:
         """See `tl.reshape`; takes a tuple or single ints."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tilec.backends.cpu.lanes import F16, F32, F64, I8, I16, I32, I64, Lanes, is_small, register, suffix
+from tilec.ir.ops.arith import LARGEST
 from tilec.ir.types import DType, float32, float64
 
 
@@ -27,6 +28,14 @@ def convert(e: Lanes, value: Any, source: DType, to: DType) -> Any:
     if source.is_float:
         return _float_to_int(e, value, source, to) if to.is_int else _float_to_float(e, value, source, to)
     return _int_to_float(e, value, source, to) if to.is_float else _int_to_int(e, value, source, to)
+
+
+def saturated(e: Lanes, value: Any, source: DType, to: DType) -> Any:
+    """A float as an 8-bit one; too large a number as the largest. NaN stays."""
+    wide, limit = widen(e, value, source), LARGEST[to.name]
+    for beyond, most in ((">", limit), ("<", -limit)):
+        wide = e.b.select(e.b.fcmp_ordered(beyond, wide, e.const(F32, most)), e.const(F32, most), wide)
+    return narrow(e, wide, to)
 
 
 def _nonzero(e: Lanes, value: Any, source: DType) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tilec.backends.cpu import loops
 from tilec.backends.cpu.arith import ELEMENTWISE, apply
-from tilec.backends.cpu.floats import convert
+from tilec.backends.cpu.floats import convert, saturated
 from tilec.backends.cpu.lanes import I32, Lanes, element_constant, register
 from tilec.backends.cpu.shapes import tile_type
 from tilec.backends.cpu.tiles import POINTWISE, Code, Pointwise
@@ -32,7 +32,8 @@ def _where(code: Code, op: Op, at: At, e: Lanes) -> Any:
 
 def _cast(code: Code, op: Op, at: At, e: Lanes) -> Any:
     value = code.element(op.args[0], at, e.lanes)
-    return convert(e, value, tile_type(op.args[0]).dtype, tile_type(op.result).dtype)
+    made = saturated if op.attrs.get("saturate") else convert
+    return made(e, value, tile_type(op.args[0]).dtype, tile_type(op.result).dtype)
 
 
 def _bitcast(code: Code, op: Op, at: At, e: Lanes) -> Any:

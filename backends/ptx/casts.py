@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tilec.backends.ptx.arith import dtype_of_operand, pointwise
 from tilec.backends.ptx.context import Emitter, Rule, register_type
-from tilec.backends.ptx.numeric import compute_type, narrow, narrow_f64, widen
+from tilec.backends.ptx.numeric import compute_type, narrow, narrow_f64, short, widen
 from tilec.ir.core import Op
 from tilec.ir.ptx.module import Int, Reg, f32, f64
 from tilec.ir.types import DType, float32
@@ -81,7 +81,10 @@ def _int_to_int(e: Emitter, src: DType, dst: DType, x: Reg) -> Reg:
 
 def _cast(e: Emitter, op: Op) -> None:
     src, dst = dtype_of_operand(op), op.attrs["dtype"]
-    pointwise(e, op, lambda x: convert(e, src, dst, x))
+    if op.attrs.get("saturate"):
+        pointwise(e, op, lambda x: short(e, dst, widen(e, src, x)))
+    else:
+        pointwise(e, op, lambda x: convert(e, src, dst, x))
 
 
 def recast(e: Emitter, src: DType, dst: DType, x: Reg) -> Reg:

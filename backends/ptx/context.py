@@ -121,8 +121,8 @@ class Emitter:
         self._holders: Counter[Reg] = Counter()
         self._moved: set[Value] = set()
         self.defs = {r: op for op in walk(kernel.body) for r in op.results}
-        # For each element rounded to float8_e4m3 the f32 register that the conversion rounds as it must.
-        self.rounds_to_e4m3: dict[Reg, Reg] = {}
+        # For 8-bit floats that one conversion makes of an f32 register: their dtype and that register.
+        self.shortened: dict[Reg, tuple[DType, Reg]] = {}
         self.constants = {
             r: op.attrs["value"]
             for r, op in self.defs.items()
@@ -227,7 +227,7 @@ class Emitter:
             self._moved.add(value)
             self._holders.subtract(source.regs)
             for r in source.regs:
-                self.rounds_to_e4m3.pop(r, None)
+                self.shortened.pop(r, None)
             return replace(source, words=())
         regs = tuple(self.copy(r, register_type(source.dtype)) for r in source.regs)
         return replace(source, regs=regs, words=())

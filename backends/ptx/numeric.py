@@ -91,16 +91,24 @@ def _round(e: Emitter, dtype: DType, x: Reg) -> Reg:
     return _round8(e, dtype, x) if dtype.bits == 8 else x
 
 
+def short(e: Emitter, dtype: DType, x: Reg) -> Reg:
+    """An f32 register as an 8-bit float; too large a number as the largest."""
+    near = e.make("b16", _to_pair(dtype), f32(0.0), x)
+    e.shortened[near] = dtype, x
+    return near
+
+
+def _to_pair(dtype: DType) -> str:
+    return f"cvt.rn.satfinite.{_FP8[dtype.name]}x2.f32"
+
+
 def _round8(e: Emitter, dtype: DType, x: Reg) -> Reg:
     """The instruction saturates; beyond the range the result has to be NaN (e4m3) or infinity."""
     size = e.make("f32", "abs.f32", x)
     if dtype == float8_e4m3:
         beyond = e.make("pred", "setp.gt.f32", size, f32(E4M3_LIMIT))
-        kept = e.make("f32", "selp.f32", f32(nan), x, beyond)
-        near = e.make("b16", "cvt.rn.satfinite.e4m3x2.f32", f32(0.0), kept)
-        e.rounds_to_e4m3[near] = kept
-        return near
-    near = e.make("b16", "cvt.rn.satfinite.e5m2x2.f32", f32(0.0), x)
+        return short(e, dtype, e.make("f32", "selp.f32", f32(nan), x, beyond))
+    near = e.make("b16", _to_pair(dtype), f32(0.0), x)
     beyond = e.make("pred", "setp.ge.f32", size, f32(E5M2_LIMIT))
     infinity = e.make("b16", "or.b16", e.make("b16", "and.b16", near, 0x80), 0x7C)
     return e.make("b16", "selp.b16", infinity, near, beyond)
@@ -108,10 +116,11 @@ def _round8(e: Emitter, dtype: DType, x: Reg) -> Reg:
 
 def join_bytes(e: Emitter, parts: Sequence[Reg]) -> Reg:
     """Four bytes, each in the low bits of a register, in one; those that were just rounded two at a time."""
-    kept = [e.rounds_to_e4m3[r] for r in parts if r in e.rounds_to_e4m3]
-    if len(kept) == len(parts):
-        opcode = "cvt.rn.satfinite.e4m3x2.f32"
-        return e.make("b32", "mov.b32", tuple(e.make("b16", opcode, kept[i + 1], kept[i]) for i in (0, 2)))
+    short_ones = [e.shortened[r] for r in parts if r in e.shortened]
+    if len(short_ones) == len(parts) and len({dtype for dtype, _ in short_ones}) == 1:
+        (dtype, *_), kept = zip(*short_ones, strict=True)
+        pairs = (e.make("b16", _to_pair(dtype), kept[i + 1], kept[i]) for i in (0, 2))
+        return e.make("b32", "mov.b32", tuple(pairs))
     wide = [e.make("b32", "cvt.u32.u16", r) if r.name.startswith("%rs") else r for r in parts]
     low, high = (e.make("b32", "prmt.b32", wide[i], wide[i + 1], 0x0040) for i in (0, 2))
     return e.make("b32", "prmt.b32", low, high, 0x5410)

@@ -28,6 +28,8 @@ FLOAT = ("float",)
 ANY = ("int", "uint", "float", "bool")
 # Ops that a GPU computes with ex2.
 EXPONENTIALS = ("exp", "exp2", "tanh", "sigmoid", "erf")
+LARGEST = {"float8_e4m3": 448.0, "float8_e5m2": 57344.0}
+WIDER = ("float16", "bfloat16", "float32")
 SHARE = " `share`: a GPU computes so many of 16 elements of a thread by a polynomial."
 
 
@@ -196,16 +198,27 @@ def _where(rt: Any, node: Op, cond: Array, a: Array, b: Array) -> Array:
 
 
 def _infer_cast(args: Args, attrs: Mapping[str, Any], blocks: tuple[Block, ...]) -> tuple[Type, ...]:
-    return (tile(args[0], "operand of cast").with_(dtype=attrs["dtype"], space="reg"),)
+    source, to = tile(args[0], "operand of cast"), attrs["dtype"]
+    if attrs.get("saturate") and not (to.name in LARGEST and source.dtype.name in WIDER):
+        raise TilecTypeError(
+            "T108",
+            f"cast from {source.dtype} to {to} does not saturate",
+            help="`saturate` is for float8_e4m3 and float8_e5m2, from floats of 16 or 32 bits",
+        )
+    return (source.with_(dtype=to, space="reg"),)
 
 
-@op("cast", _infer_cast, ("x",), attrs=("dtype",), family="cast")
+@op("cast", _infer_cast, ("x",), attrs=("dtype",), optional={"saturate": False}, family="cast")
 def _cast(rt: Any, node: Op, x: Array) -> Array:
     """Convert: floats round to nearest even; float to int truncates and saturates, NaN gives 0.
 
-    Too large a number becomes infinity, or NaN in float8_e4m3, which has none.
+    Too large a number becomes infinity, or NaN in float8_e4m3, which has none; with `saturate`,
+    which is for 8-bit floats, the largest number of its sign.
     """
-    return convert(x, node.attrs["dtype"])
+    to = node.attrs["dtype"]
+    if node.attrs.get("saturate"):
+        x = np.clip(x.astype(np.float32), -LARGEST[to.name], LARGEST[to.name])
+    return convert(x, to)
 
 
 def convert(x: Array, to: DType) -> Array:

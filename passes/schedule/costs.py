@@ -54,6 +54,7 @@ _INTEGER = {
 }
 # To 8 bits, also what makes numbers beyond the range NaN or infinity, and joins the bytes.
 _NARROW = {"float8_e4m3": 2.75, "float8_e5m2": 5.5}
+_SATURATED = 0.75
 _FREE = ("const", "arange", "reshape", "permute", "broadcast", "bitcast", "slice", "assume", "yield")
 _MEMORY = ("load", "store", "gather", "scatter", "atomic")
 PIPES = ("FMA", "ALU", "XU")
@@ -175,7 +176,8 @@ def _cast(op: Op) -> tuple[float, float, float]:
     assert isinstance(source, TileType) and isinstance(target, TileType)
     if source.dtype.is_float and target.dtype.is_float:
         narrower = target.dtype.bits < source.dtype.bits
-        return (0, _NARROW.get(target.dtype.name, 0.5), 0) if narrower else (1, 0, 0)
+        alu = _SATURATED if op.attrs.get("saturate") else _NARROW.get(target.dtype.name, 0.5)
+        return (0, alu, 0) if narrower else (1, 0, 0)
     return (0, 2, 1) if source.dtype.is_float else (0, 1, 0)
 
 

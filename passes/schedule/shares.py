@@ -26,7 +26,7 @@ from tilec.passes.schedule.proofs import solve_once
 UNIT = "XU"
 SHARES = range(1, SIXTEEN // 2 + 1)
 BUSY = 0.75  # of the interval: from there on a unit is worth relieving
-GAIN = 0.03  # of the interval: less is within the error of the costs
+GAIN = 0.02  # of the interval: less is within the error of the costs
 TURN = 100  # instructions of a warp in a turn beside elementwise ones: waits, products, slots (ptxas 13.5)
 SCHEDULERS = 4  # of an SM: each issues one instruction of a warp in a cycle
 

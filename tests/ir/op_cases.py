@@ -68,6 +68,7 @@ def _elementwise() -> Iterator[Case]:
         yield Case("where", (TileType(bool_, SHAPE), *tiles(dtype, 2)))
         for to in DTYPES.values():
             yield Case("cast", tiles(dtype, 1), {"dtype": to})
+            yield Case("cast", tiles(dtype, 1), {"dtype": to, "saturate": True})
             yield Case("bitcast", tiles(dtype, 1), {"dtype": to})
 
 

@@ -75,10 +75,14 @@ def broadcast_to(x: Like, shape: int | Sequence[int]) -> Tile:
     return spread(as_tile(x, "the operand of tl.broadcast_to"), extents)
 
 
-def cast(x: Like, dtype: DType | str) -> Tile:
-    """Convert: floats round to nearest even; float to int truncates and saturates, NaN gives 0."""
+def cast(x: Like, dtype: DType | str, saturate: bool = False) -> Tile:
+    """Convert: floats round to nearest even; float to int truncates and saturates, NaN gives 0.
+
+    ``saturate``, of floats to float8: too large a number becomes the largest, not NaN or infinity.
+    """
     current("tl.cast")
-    return coerce.cast(as_tile(x, "the operand of tl.cast"), as_dtype(dtype, "dtype"))
+    tile, to = as_tile(x, "the operand of tl.cast"), as_dtype(dtype, "dtype")
+    return tile.tracer.emit("cast", [tile], dtype=to, saturate=True)[0] if saturate else coerce.cast(tile, to)
 
 
 def bitcast(x: Like, dtype: DType | str) -> Tile:
