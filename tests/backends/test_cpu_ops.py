@@ -14,7 +14,7 @@ from tilec.backends.cpu.rules import RULES
 from tilec.backends.cpu.tiles import POINTWISE
 from tilec.ir.ops import OPS
 from tilec.ir.ops.arith import BITS, FLOAT, INTEGER, NUMBER
-from tilec.ir.types import DTYPES, DType, bool_
+from tilec.ir.types import DTYPES, DType, bfloat16, bool_, float8_e4m3, float8_e5m2, float16, float32
 
 BINARY = {
     "add": NUMBER, "sub": NUMBER, "mul": NUMBER, "div": FLOAT, "floordiv": NUMBER, "mod": NUMBER,
@@ -81,6 +81,22 @@ def test_cast(source: DType, to: DType) -> None:
 
     found, expected = both([np.zeros(N, to.np), x], build)
     assert_same(found[0], expected[0])
+
+
+@pytest.mark.parametrize("to", [float8_e4m3, float8_e5m2], ids=str)
+@pytest.mark.parametrize("source", [float16, bfloat16, float32], ids=str)
+def test_a_cast_that_saturates(source: DType, to: DType) -> None:
+    """As the cast of what was cut to the range, on the CPU and in the interpreter; NaN stays."""
+    x = samples(source, N)
+
+    def build(body: Any, out: Any, t: Any) -> None:
+        store_all(body, out, body.op("cast", load_all(body, t, (N,)), dtype=to, saturate=True))
+
+    found, expected = both([np.zeros(N, to.np), x], build)
+    assert_same(found[0], expected[0])
+    most = {"float8_e4m3": 448.0, "float8_e5m2": 57344.0}[to.name]
+    wide = x.astype(np.float32)
+    assert_same(expected[0], np.where(wide > most, most, np.where(wide < -most, -most, wide)).astype(to.np))
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,20 @@ import pytest
 from exact import bounds, decode, round_to, same, saturate, wrap
 
 from tilec.ir.core import Value
+from tilec.ir.errors import TilecTypeError
 from tilec.ir.ops import OPS, make, opdef
-from tilec.ir.types import DTYPES, DType, TileType, bool_, float32, float64
+from tilec.ir.types import (
+    DTYPES,
+    DType,
+    TileType,
+    bool_,
+    float8_e4m3,
+    float8_e5m2,
+    float16,
+    float32,
+    float64,
+    int32,
+)
 
 INTS = [d for d in DTYPES.values() if d.is_int]
 FLOATS = [d for d in DTYPES.values() if d.is_float]
@@ -297,6 +309,12 @@ def check_cast(values: list[Any], source: DType, to: DType) -> None:
 @pytest.mark.parametrize("source", NARROW, ids=str)
 def test_casts_of_every_narrow_float(source: DType, to: DType) -> None:
     check_cast([decode(bits, source) for bits in range(1 << source.bits)], source, to)
+
+
+@pytest.mark.parametrize(("source", "to"), [(float32, float16), (int32, float8_e4m3), (float64, float8_e5m2)])
+def test_only_casts_to_8_bits_saturate(source: DType, to: DType) -> None:
+    with pytest.raises(TilecTypeError, match="T108"):
+        make("cast", [Value(TileType(source, (4,)))], dtype=to, saturate=True)
 
 
 @pytest.mark.parametrize("to", DTYPES.values(), ids=str)

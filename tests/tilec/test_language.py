@@ -236,6 +236,8 @@ def test_casts() -> None:
     )
     same(compute(lambda t: t.bitcast("i32"), f[:3]), f[:3].view(np.int32))
     same(compute(lambda t: t.to(tl.bool_), np.array([0, 2], np.int32)), np.array([False, True]))
+    most = compute(lambda t: t.to("e4m3", saturate=True).to(tl.float32), f[2:])
+    same(most, np.array([448, np.nan, -448, 2.5], np.float32))
     same(
         compute(lambda t: t.to("e4m3"), np.array([1.06], np.float32)),
         np.array([1.0], ml_dtypes.float8_e4m3fn),
