@@ -22,7 +22,15 @@ from tilec.passes.own_loads import own_loads
 from tilec.passes.reread import reread
 from tilec.passes.role_choice import ROLES, refuse_roles, with_roles
 from tilec.passes.run_ahead import run_ahead
-from tilec.passes.schedule.apply import IN_ORDER, WARPGROUP, facts, refused, specialize, unspecialized
+from tilec.passes.schedule.apply import (
+    IN_ORDER,
+    WARPGROUP,
+    facts,
+    refused,
+    specialize,
+    unplanned,
+    unspecialized,
+)
 from tilec.passes.schedule.distribute import compute_warps
 from tilec.passes.schedule.joint import KernelPlan, plan_kernel
 from tilec.passes.schedule.machines import Machine
@@ -32,7 +40,7 @@ from tilec.passes.schedule.shares import SHARES
 from tilec.passes.subtile import split_rows
 from tilec.passes.sums_of_products import sums_of_products
 from tilec.passes.targets import TARGETS, Target
-from tilec.passes.warp_products import extra_smem, needs_warps, product_warps, share_products
+from tilec.passes.warp_products import crowded, extra_smem, needs_warps, product_warps, share_products
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,8 @@ def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) 
     log += ["make_async: " + (", ".join(_rings(aref)) or "no rings"), *(f"  {n}" for n in notes)]
     if not _rings(aref):
         if row is not None and row.small is not None and needs_warps(tile, row.float8):
-            return _ahead(tile, row.small, options, (*log, "a product is too small for wgmma"))
+            why = tuple(n for n in notes if "this dot" in n)
+            return _ahead(tile, row.small, options, (*log, "mma.sync: a product is none of wgmma"), why)
         return _one_group(tile, aref, options, (*log, "one group: no asynchronous loads"))
     return _groups(tile, aref, machine, options, tuple(log))
 
@@ -118,12 +127,16 @@ def simplified(kernel: Kernel, target: str) -> Kernel:
     return _verified(canonicalize(late_sums(late_scale(tile))))
 
 
-def _ahead(tile: Kernel, target: Target, options: Options, log: tuple[str, ...]) -> Stages:
-    """One group, whose loops fill rings by cp.async as far ahead as the schedule says."""
+def _ahead(
+    tile: Kernel, target: Target, options: Options, log: tuple[str, ...], why: tuple[str, ...] = ()
+) -> Stages:
+    """One group, whose loops fill rings by cp.async as far ahead as the schedule says; ``why``: notes."""
     refuse_roles(options.roles, "copies by cp.async are one group's")
-    aref = _verified(canonicalize(make_async(tile, cp_async(target.float8))))
-    log = (*log, "make_async: " + (", ".join(_rings(aref)) or "no rings"), *aref.attrs["notes"])
     warps = options.num_warps or product_warps(tile)
+    aref = _verified(canonicalize(make_async(tile, cp_async(target.float8))))
+    notes = (*aref.attrs["notes"], *why, *(crowded(tile, warps) if warps else ()))
+    aref = aref.with_(attrs=frozen(**{**aref.attrs, "notes": notes}))
+    log = (*log, "make_async: " + (", ".join(_rings(aref)) or "no rings"), *notes)
     plain = unspecialized(tile, warps, aref.attrs["notes"])
     if not _rings(aref):
         scheduled = _verified(share_products(plain, target.float8))
@@ -147,7 +160,8 @@ def _filled(
         aref, target.machine, warps=warps, stages=options.stages, scratch=taken, share=options.exp2_share
     )
     kernel = canonicalize(run_ahead(plan.kernel, plan.depths, warps))
-    attrs = frozen(**{**kernel.attrs, "schedule": facts(plan)})
+    notes = (*kernel.attrs["notes"], *unplanned(plan))
+    attrs = frozen(**{**kernel.attrs, "notes": notes, "schedule": facts(plan)})
     return plan, _verified(share_products(kernel.with_(attrs=attrs), target.float8))
 
 

@@ -15,9 +15,11 @@ from tilec.passes.allocate import TILE_ALIGN, scratch_sizes
 from tilec.passes.async_rules import source_of, why_not_wgmma
 from tilec.passes.layout_rules import MMA_ACCUMULATORS, left_layout
 from tilec.passes.layouts import assign_layouts
+from tilec.passes.rewrite import where
 
 ROWS, COLUMNS, K_BYTES = 16, 8, 32
 ACCUMULATORS = 128
+CROWDED = 200  # registers for a product's result: of 255, addresses and operands need the rest
 PAIR = 2 * COLUMNS  # columns that one ldmatrix of operand B brings
 
 
@@ -119,6 +121,15 @@ def most_results(kernel: Kernel) -> int:
     """Elements of the results of one block's products, at most."""
     found = (sum(_tile(op.result).size for op in b.ops if op.name == "dot") for b in _blocks(kernel.body))
     return max(found, default=0)
+
+
+def crowded(kernel: Kernel, warps: int) -> Iterator[str]:
+    """Notes on products whose result leaves a thread too few registers."""
+    for op in walk(kernel.body):
+        if op.name == "dot":
+            size = _tile(op.result).size // (32 * warps)
+            if size > CROWDED:
+                yield f"{where(op)}: its result takes {size} of a thread's 255 registers: make the tile smaller"
 
 
 def is_staged(dot: Op, index: int, warps: int) -> bool:

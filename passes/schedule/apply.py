@@ -57,9 +57,17 @@ def specialize(plan: KernelPlan, in_flight: int = IN_FLIGHT) -> Kernel:
         warps=(LOAD_WARPS, *(plan.warps for _ in names)), registers=(few, *(many for _ in names)),
     )  # fmt: skip
     notes = [f"{IN_ORDER}: {note}" for _, refusals in found for note in refusals]
-    unplanned = [a for a in zip(plan.loops, plan.answers, strict=True) if a[1].schedule is None]
-    notes += [f"{IN_ORDER}: {loop.problem.loc}: no plan found ({a.status})" for loop, a in unplanned]
-    return _scheduled(plan, Block((), (*deep, groups, make("yield"))), notes)
+    return _scheduled(plan, Block((), (*deep, groups, make("yield"))), [*notes, *unplanned(plan)])
+
+
+def unplanned(plan: KernelPlan) -> list[str]:
+    """Notes on the loops for which no plan was found."""
+    answers = zip(plan.loops, plan.answers, strict=True)
+    return [
+        f"{IN_ORDER}: {loop.problem.loc}: no plan found ({a.status})"
+        for loop, a in answers
+        if a.schedule is None
+    ]
 
 
 def _followed(

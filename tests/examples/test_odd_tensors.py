@@ -86,6 +86,14 @@ def test_what_threads_load_in_strips_is_right(dtype: Any, tiles: tuple[int, int,
     assert np.array_equal(c, a.astype(np.int32).T @ b.astype(np.int32))
 
 
+@pytest.mark.parametrize("target", ["sm_90a", "sm_80"])
+def test_a_product_of_too_many_registers_says_so(target: str) -> None:
+    notes = gemm.compile(("f16[2]",) * 3, target=target, BM=256).notes
+    assert any("takes 256 of a thread's 255 registers: make the tile smaller" in note for note in notes)
+    assert any("this dot is not asynchronous" in note for note in notes) == (target == "sm_90a")
+    assert any("no plan found (infeasible)" in note for note in notes)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("gathered", [False, True])
 def test_a_loop_with_loads_of_its_own_spills_nothing(gathered: bool, real_budget: None) -> None:
