@@ -129,7 +129,7 @@ def crowded(kernel: Kernel, warps: int) -> Iterator[str]:
         if op.name == "dot":
             size = _tile(op.result).size // (32 * warps)
             if size > CROWDED:
-                yield f"{where(op)}: its result takes {size} of a thread's 255 registers: make the tile smaller"
+                yield f"{where(op)}: its result takes {size} of 255 registers: make the tile smaller"
 
 
 def is_staged(dot: Op, index: int, warps: int) -> bool:

@@ -20,13 +20,7 @@ from tilec.runtime import arrays
 
 RESERVED = ("backend", "num_threads", "target", "stream", "options")
 _SCALARS: dict[Any, DType] = {int: int32, float: float32, bool: bool_}
-WISHES = (
-    "num_warps",
-    "num_stages",
-    "stages",
-    "specialize",
-    "cluster",
-)  # no arguments, but options
+WISHES = ("num_warps", "num_stages", "stages", "specialize", "cluster")
 _EMPTY = inspect.Parameter.empty
 
 
@@ -286,8 +280,8 @@ def split(
         if key not in known or key in given:
             what = "is given twice" if key in given else f"is no parameter of kernel {name}"
             more = "; wishes for the GPU go in options=tilec.driver.Options(...)" if key in WISHES else ""
-            raise TilecTypeError("T360", f"argument {key!r} {what}",
-                                 help=f"its parameters are {', '.join(p.name for p in params)}{more}")  # fmt: skip
+            names = ", ".join(p.name for p in params)
+            raise TilecTypeError("T360", f"argument {key!r} {what}", help=f"its parameters are {names}{more}")
         given[key] = value
     values: dict[str, Any] = {}
     constants: dict[str, Any] = {}

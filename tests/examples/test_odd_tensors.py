@@ -89,7 +89,7 @@ def test_what_threads_load_in_strips_is_right(dtype: Any, tiles: tuple[int, int,
 @pytest.mark.parametrize("target", ["sm_90a", "sm_80"])
 def test_a_product_of_too_many_registers_says_so(target: str) -> None:
     notes = gemm.compile(("f16[2]",) * 3, target=target, BM=256).notes
-    assert any("takes 256 of a thread's 255 registers: make the tile smaller" in note for note in notes)
+    assert any("takes 256 of 255 registers: make the tile smaller" in note for note in notes)
     assert any("this dot is not asynchronous" in note for note in notes) == (target == "sm_90a")
     assert any("no plan found (infeasible)" in note for note in notes)
 
