@@ -18,7 +18,7 @@ from tilec.ir.errors import UnsupportedError
 from tilec.ir.layout import Basis, Layout, pad_shape
 from tilec.ir.ops import attr
 from tilec.ir.ptx.module import Addr, Int, Reg
-from tilec.ir.types import DType, TensorType
+from tilec.ir.types import DType, TensorType, int32, uint32
 from tilec.passes.layout_rules import VECTOR_BYTES
 from tilec.passes.multiples import row_axis
 
@@ -61,7 +61,7 @@ def _section(e: Emitter, op: Op) -> None:
 
 
 def _window(e: Emitter, op: Op, shape: Sequence[int], layout: Layout, first: int) -> Window:
-    offsets = [start_of(e, value) for value in op.args[first:]]
+    offsets = [start_of(e, v, extent) for v, extent in zip(op.args[first:], layout.shape, strict=True)]
     return Window(e, e.tensor(op.args[0]), shape, layout, offsets)
 
 
@@ -157,8 +157,8 @@ class _Cells:
         for (dtype, regs), dim, stride in zip(
             self.indices, self.tensor.dims, self.tensor.strides, strict=True
         ):
-            index = wide_index(e, dtype, regs[r])
-            tests.append(e.make("pred", "setp.lt.u64", index, e.make("b64", "cvt.s64.s32", dim)))
+            index, test = _within(e, dtype, regs[r], dim)
+            tests.append(test)
             step = (
                 Int(size * stride.value)
                 if isinstance(stride, Int)
@@ -168,6 +168,14 @@ class _Cells:
         guard = both(e, tests)
         assert isinstance(guard, Reg)
         return Addr(at), guard
+
+
+def _within(e: Emitter, dtype: DType, index: Reg, dim: Reg) -> tuple[Reg, Reg]:
+    """An index as 64 bits, right where it lies inside, and whether it does: what is negative is larger than
+    any extent, as a number without sign."""
+    if dtype.bits == 64:
+        return index, e.make("pred", "setp.lt.u64", index, wide_index(e, int32, dim))
+    return wide_index(e, uint32, index), e.make("pred", "setp.lt.u32", index, dim)
 
 
 def _gather(e: Emitter, op: Op) -> None:

@@ -31,12 +31,14 @@ def wide_index(e: Emitter, dtype: DType, x: Reg) -> Reg:
 class Start:
     """Where a tile starts along an axis: as a signed 64-bit number, as the int32 that it was made of
     (None if there is none), its value if that is known, and of which power of two it is a multiple.
+    ``natural``: what lies in the tensor does not start before it, so that its coordinates are never negative.
     """
 
     wide: Reg
     narrow: Reg | None = None
     known: int | None = None
     multiple: int = 1
+    natural: bool = False
 
     @property
     def small(self) -> bool:
@@ -44,15 +46,17 @@ class Start:
         return self.known is not None and 0 <= self.known < SMALL
 
 
-def start_of(e: Emitter, value: Value) -> Start:
-    """The offset that a scalar integer names."""
+def start_of(e: Emitter, value: Value, extent: int) -> Start:
+    """The offset that a scalar integer names, of a tile of an extent that is a power of two."""
     t, reg, op = value.type, e.fragment(value).reg, e.defs.get(value)
     assert isinstance(t, TileType)
     multiple = next(n for n in VECTORS if is_multiple(value, n, e.defs))
     if t.dtype != int32:
         return Start(wide_index(e, t.dtype, reg), multiple=multiple)
-    natural = op is not None and op.name in NATURAL
-    return Start(wide_index(e, uint32 if natural else int32, reg), reg, e.constants.get(value), multiple)
+    known = e.constants.get(value)
+    never = op is not None and op.name in NATURAL
+    natural = never or (known is not None and known >= 0) or is_multiple(value, extent, e.defs)
+    return Start(wide_index(e, uint32 if never else int32, reg), reg, known, multiple, natural)
 
 
 class Window:
@@ -85,7 +89,7 @@ class Window:
             if offset.known == 0 and thread_coord(e, self.layout, axis) is None:
                 continue
             if isinstance(step, Int) and offset.narrow is not None:
-                at = e.make("b64", "mad.wide.s32", self.first(axis), step, at)
+                at = e.make("b64", f"mad.wide.{'u' if offset.natural else 's'}32", self.first(axis), step, at)
             else:
                 at = e.make("b64", "mad.lo.s64", self._wide_first(axis), step, at)
         return at
@@ -105,10 +109,11 @@ class Window:
     def _wide_first(self, axis: int) -> Reg:
         e, offset = self.e, self.offsets[axis]
         thread = thread_coord(e, self.layout, axis)
+        if offset.narrow is not None:
+            return wide_index(e, uint32 if offset.natural else int32, self.first(axis))
         if thread is None:
             return offset.wide
-        moved = e.cached(("cvt.u64.u32", thread), lambda: e.make("b64", "cvt.u64.u32", thread))
-        return moved if offset.known == 0 else e.make("b64", "add.s64", offset.wide, moved)
+        return e.make("b64", "add.s64", offset.wide, wide_index(e, uint32, thread))
 
     def fork(self) -> None:
         """Forget what was computed for elements: the code that follows is another branch."""
