@@ -132,7 +132,8 @@ def _gemms() -> Iterator[Work]:
 def _attention(s: int, d: int, causal: bool) -> Prepared:
     q, k, v = (_normal(8, s, d, seed=i) for i in range(3))
     o = np.empty_like(q)
-    meta = {"causal": causal, "D": d, "BM": 32, "BN": 64}  # Tiles of scores and sums stay in the first cache.
+    # Tiles of scores and sums stay in the first cache.
+    meta: dict[str, Any] = {"causal": causal, "D": d, "BM": 32, "BN": 64}
     launch, torch = kernels.attention[(-(-s // meta["BM"]), 8)], library("torch")
     theirs: Run | None = None
     if torch is not None:
