@@ -103,8 +103,8 @@ def lower(kernel: Kernel, target: str = "sm_90a", options: Options = Options()) 
     log += ["make_async: " + (", ".join(_rings(aref)) or "no rings"), *(f"  {n}" for n in notes)]
     if not _rings(aref):
         if row is not None and row.small is not None and needs_warps(tile, row.float8):
-            why = tuple(n for n in notes if "this dot" in n)
-            return _ahead(tile, row.small, options, (*log, "mma.sync: a product is none of wgmma"), why)
+            dots = tuple(n for n in notes if "this dot" in n)
+            return _ahead(tile, row.small, options, (*log, "mma.sync: a product is none of wgmma"), dots)
         return _one_group(tile, aref, options, (*log, "one group: no asynchronous loads"))
     return _groups(tile, aref, machine, options, tuple(log))
 
