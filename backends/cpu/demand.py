@@ -22,7 +22,7 @@ _GRID = ("program_id", "num_programs", "dim")
 def needed(code: Code, value: Value) -> tuple[Index, ...]:
     """Per axis how many elements of a tile can reach a store inside its tensor; else its extents.
 
-    Follows elementwise ops, sums of products, loops and reshapes that only drop extents of 1.
+    Follows elementwise ops, sums of products, loops, permutations and reshapes that only drop extents of 1.
     """
     shape = tile_type(value).shape
     found = _follow(code, value, set())
@@ -59,6 +59,10 @@ def _user(code: Code, value: Value, op: Op, seen: set[Value]) -> list[Bounds] | 
     if op.name == "reshape" and is_cosmetic(op):
         found = _follow(code, op.result, seen)
         return None if found is None else [_reshaped(op, f) for f in found]
+    if op.name == "permute":
+        found = _follow(code, op.result, seen)
+        where = [op.attrs["perm"].index(d) for d in range(len(op.attrs["perm"]))]
+        return None if found is None else [[f[d] for d in where] for f in found]
     if op.name in POINTWISE and POINTWISE[op.name].identity:
         return _follow(code, op.result, seen)
     return None
