@@ -83,9 +83,13 @@ def _gradient(kernel: Any, D: int, causal: bool, BM: int, BN: int) -> Case:
 
 GRADIENTS: Mapping[str, Case] = {
     **{
-        f"{kernel.__name__} f16 D={d} causal={c}": _gradient(kernel, d, c, *tile)
-        for kernel, tile in ((attention_dkdv, (64, 128)), (attention_dq, (128, 64)))
-        for d in (64, 128)
+        f"{kernel.__name__} f16 D={d} causal={c}{more}": _gradient(kernel, d, c, *tile)
+        for kernel, d, tile, more in (
+            (attention_dkdv, 64, (64, 128), " BN=128"),
+            (attention_dkdv, 128, (64, 64), ""),
+            (attention_dq, 64, (128, 64), ""),
+            (attention_dq, 128, (128, 64), ""),
+        )
         for c in (False, True)
     },
     "row_dots f16": Case(
