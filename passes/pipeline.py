@@ -181,7 +181,7 @@ def check_options(options: Options) -> None:
     if options.cluster not in sizes or isinstance(options.cluster, bool):
         raise TilecValueError("V133", f"cluster={options.cluster}", help=f"one of {sizes}")
     if options.exp2_share not in (None, 0, *SHARES):
-        raise TilecValueError("V135", f"exp2_share={options.exp2_share}", help=f"0 to {SHARES[-1]} of 16")
+        raise TilecValueError("V136", f"exp2_share={options.exp2_share}", help=f"0 to {SHARES[-1]} of 16")
 
 
 def _groups(tile: Kernel, aref: Kernel, machine: Machine, options: Options, log: tuple[str, ...]) -> Stages:

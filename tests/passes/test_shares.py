@@ -127,7 +127,7 @@ def test_ops_that_do_not_change_stay_the_same_objects() -> None:
 
 
 def test_wrong_shares() -> None:
-    with pytest.raises(TilecValueError, match="V135"):
+    with pytest.raises(TilecValueError, match="V136"):
         made(Options(exp2_share=9))
     with pytest.raises(TilecTypeError, match="T130"):
         made(Options(exp2_share=True))
