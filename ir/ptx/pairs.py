@@ -17,11 +17,14 @@ Two = tuple[Reg, Reg]
 
 
 def in_pairs(code: Code) -> None:
-    """Make one ``cvt r`` of each ``cvt x; cvt y; mov r, {x, y}`` where x and y have no other use.
+    """Make one ``cvt r`` of each ``cvt x; cvt y; mov r, {x, y}`` where x and y have no other use and r
+    is an operand of a product. Elsewhere ptxas does as well, and it spilled epilogues that were made so.
 
     A loop may carry x and y: then every place that makes them makes both, one after the other.
     """
     for two, joins in _joined(code).items():
+        if not any(_multiplied(code, at) for at in joins):
+            continue
         makes = list(_makes(code, two, joins))
         if makes and all(_may_be(code, at, [max(m) for m in makes]) for at in joins):
             _join(code, joins, makes)
@@ -70,6 +73,10 @@ def _may_be(code: Code, at: int, makes: list[int]) -> bool:
     follows = len(makes) == 1 and makes[0] < at and code.closed(makes[0], at)
     kept = code.closed(at, last) and not any(at < m < last for m in makes)
     return (follows or kept) and not any(code.may_run(reg, m) for m in makes)
+
+
+def _multiplied(code: Code, at: int) -> bool:
+    return any(is_op(code.body[i], "wgmma.mma_async") for i in code.places[_made(code, at)])
 
 
 def _made(code: Code, at: int) -> Reg:

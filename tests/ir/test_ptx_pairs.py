@@ -15,8 +15,8 @@ F, G = Reg("%f0"), Reg("%f1")
 MAKE_X, MAKE_Y = op("cvt.rn.f16.f32", X, F), op("cvt.rn.f16.f32", Y, G)
 JOIN = op("mov.b32", R, Vec((X, Y)))
 BOTH = op("cvt.rn.f16x2.f32", R, G, F)  # the first source is the upper half
-USE = op("st.shared.b32", Reg("%r9"), R)
-PRODUCT = op("wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16", Vec((F,)), Vec((R,)))
+STORE = op("st.shared.b32", Reg("%r9"), R)
+USE = PRODUCT = op("wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16", Vec((F,)), Vec((R,)))
 
 
 def done(body: list[Statement]) -> list[Statement]:
@@ -53,6 +53,7 @@ SOMETIMES = Pred(Reg("%p0"))
 @pytest.mark.parametrize(
     "body",
     [
+        [MAKE_X, MAKE_Y, JOIN, STORE],  # no product has it
         [MAKE_X, MAKE_Y, JOIN, USE, op("mov.b16", Z, X)],  # a half is read alone
         [MAKE_X, op("mov.b16", Y, Z), JOIN, USE],  # a half is no conversion
         [MAKE_X, op("cvt.rn.bf16.f32", Y, G), JOIN, USE],  # of two kinds
