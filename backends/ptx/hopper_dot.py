@@ -25,7 +25,7 @@ from tilec.backends.ptx.hopper_wgmma import (
 )
 from tilec.backends.ptx.packed_ahead import packed_ahead
 from tilec.backends.ptx.words import joined
-from tilec.ir.core import Kernel, Op, Value, definitions, walk
+from tilec.ir.core import Kernel, Op, Value, definitions, uses, walk
 from tilec.ir.ops import attr
 from tilec.ir.types import TileType
 from tilec.passes.allocate import Request
@@ -65,12 +65,15 @@ class Products:
 
         If the loop around will carry the result on, that is where the loop wants it, provided
         that what was there is dead: else two accumulators of a loop change places in every round.
+        What a product is still adding to is waited for before it is copied there.
         """
         home, acc = self.homes.get(op.result), op.args[2]
         assert isinstance(op.result.type, TileType)
         if home is None or not e.idle(home) or e.fragment(home).layout != op.result.type.layout:
             return e.fresh(op.result.type) if fresh else e.take(acc)
-        into = e.fragment(home)
+        into, before = e.fragment(home), self.defs.get(acc)
+        if before is not None and before.name == "dot" and e.fragment(acc).regs != into.regs:
+            e.emit("wgmma.wait_group.sync.aligned", 0)
         if not fresh:
             kind = register_type(into.dtype)
             moves(e, [(t, f, kind) for t, f in zip(into.regs, e.fragment(acc).regs, strict=True)])
@@ -135,17 +138,30 @@ def prepare(e: Emitter, op: Op) -> None:
 
 
 def carried_homes(kernel: Kernel) -> dict[Value, Value]:
-    """For results of dots that a loop carries on: the parameter of the loop's body that gets them."""
+    """For results of dots that a loop carries on: the parameter of the loop's body that gets them.
+
+    So are those of the dots before, where one adds to what another made and nothing else has that.
+    """
     homes: dict[Value, Value] = {}
     for loop in (op for op in walk(kernel.body) if op.name == "for"):
         (body,) = loop.blocks
-        made = {r: op for op in body.ops for r in op.results}
+        made, used = {r: op for op in body.ops for r in op.results}, uses(body)
         for param, value in zip(body.params[1:], body.yielded, strict=True):
-            while value in made and made[value].name == "dot.wait":
-                value = made[value].args[made[value].results.index(value)]
-            if value in made and made[value].name == "dot":
+            value = _waited(made, value)
+            while value in made and made[value].name == "dot":
                 homes[value] = param
+                value = made[value].args[2]
+                if len(used.get(value, ())) > 1 or value in body.yielded:
+                    break
+                value = _waited(made, value)
     return homes
+
+
+def _waited(made: Mapping[Value, Op], value: Value) -> Value:
+    """The result of a dot that a wait passes on."""
+    while value in made and made[value].name == "dot.wait":
+        value = made[value].args[made[value].results.index(value)]
+    return value
 
 
 def dot_shape(op: Op, warps: int) -> Shape:

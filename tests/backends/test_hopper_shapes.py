@@ -117,3 +117,29 @@ def test_rings_leave_space_for_scratch() -> None:
     a, b = random_array((100, 136)), random_array((136, 248))
     r, c = random_array((100, 248), seed=1), np.zeros((100, 248), np.float16)
     agree(row_sums_too, (1,), [a, b, r, c], modes=(("eager", 0), ("random", 1)))
+
+
+@tilec.kernel
+def two_part_scores(QA: tl.Tensor, QB: tl.Tensor, KA: tl.Tensor, KB: tl.Tensor, O: tl.Tensor,
+                    D: tl.constexpr[int] = 128):  # fmt: skip
+    qa, qb = tl.load(QA, (0, 0), (64, D)), tl.load(QB, (0, 0), (64, 64))
+    acc = tl.zeros((64, D), tl.float32)
+    top, total = tl.full((64,), -1e30, tl.float32), tl.zeros((64,), tl.float32)
+    for n in tl.range(tl.cdiv(KA.shape[0], 64)):
+        ka, kb = tl.load(KA, (n, 0), (64, D)), tl.load(KB, (n, 0), (64, 64))
+        s = tl.dot(qb, kb.T, tl.dot(qa, ka.T))
+        s = tl.where((n * 64 + tl.arange(0, 64) < KA.shape[0])[None, :], s, -float("inf"))
+        new = tl.maximum(top, tl.max(s, 1))
+        p, fade = tl.exp2(s - new[:, None]), tl.exp2(top - new)
+        acc, total = tl.dot(p.to(ka.dtype), ka, acc * fade[:, None]), total * fade + tl.sum(p, 1)
+        top = new
+    tl.store(O, (0, 0), (acc / total[:, None]).to(O.dtype))
+
+
+def test_a_product_that_adds_to_one_that_runs_stays_in_its_registers() -> None:
+    """Copies of accumulators between the two made ptxas serialize them."""
+    shapes = ((64, 128), (64, 64), (160, 128), (160, 64))
+    args = [*(random_array(s, seed=i) for i, s in enumerate(shapes)), np.zeros((64, 128), np.float16)]
+    artifact = agree(two_part_scores, (1,), args, modes=(("lazy", 0),))
+    done = assembled(artifact.text)
+    assert done.spill_stores == 0 and not [m for m in done.messages if m.serious]

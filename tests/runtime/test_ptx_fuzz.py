@@ -117,7 +117,9 @@ def forms() -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("texts, start", [(rules, 0), (rules, 2500), (forms, 0)])
+@pytest.mark.parametrize(
+    "texts, start", [(rules, 0), pytest.param(rules, 2500, marks=pytest.mark.slow), (forms, 0)]
+)
 def test_malformed_lines_are_located_errors(texts, start):
     found = fuzz(texts(), range(start, start + 2500))
     assert sum(found.values()) == 2500
