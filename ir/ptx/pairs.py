@@ -18,7 +18,7 @@ Two = tuple[Reg, Reg]
 
 def in_pairs(code: Code) -> None:
     """Make one ``cvt r`` of each ``cvt x; cvt y; mov r, {x, y}`` where x and y have no other use and r
-    is an operand of a product. Elsewhere ptxas does as well, and it spilled epilogues that were made so.
+    is an operand of a product. An epilogue of GEMM made so is a tenth shorter, but one that gathers spilled.
 
     A loop may carry x and y: then every place that makes them makes both, one after the other.
     """
