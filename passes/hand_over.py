@@ -16,10 +16,10 @@ from tilec.ir.errors import TilecValueError
 from tilec.ir.ops import make, opdef
 from tilec.ir.ring_flow import VIEWS
 from tilec.ir.types import TileType
+from tilec.passes.layout_rules import SHAPES
 from tilec.passes.rewrite import where
 from tilec.passes.schedule.reach import Reach
 
-PASSED = (*VIEWS, "broadcast")
 RING_OPS = ("aref.get", "aref.release")
 Given = tuple[Value, str]  # (value, group)
 
@@ -119,7 +119,7 @@ class _HandOver:
         """Changes of shape of what a group is given, for that group alone; but for broadcasts views of
         shared memory."""
         found = []
-        for value, group in list(given) if op.name in PASSED else ():
+        for value, group in list(given) if op.name in SHAPES else ():
             if value is op.args[0] and op in self.needs[group]:
                 new = make(op.name, (given[value, group],), loc=op.loc, hints=(op.result.hint,), **op.attrs)
                 given[op.result, group] = new.result
@@ -136,7 +136,7 @@ class _HandOver:
                 yield op.with_(results=results, attrs=frozen(**{**op.attrs, "group": group}))
             return
         args = op.args
-        if op.name not in PASSED and not op.blocks:
+        if op.name not in SHAPES and not op.blocks:
             args = tuple(self._argument(op, a, given) for a in op.args)
         yield op.with_(args=args, blocks=tuple(self.block(b, given) for b in op.blocks))
 

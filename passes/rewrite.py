@@ -75,6 +75,15 @@ def constant_of(value: Value, defs: Mapping[Value, Op]) -> Any:
     return op.attrs["value"] if op is not None and op.name == "const" else None
 
 
+def is_zero(value: Value, defs: Mapping[Value, Op]) -> bool:
+    """Whether a tile is made of a constant zero, through changes of shape or layout."""
+    op = defs.get(value)
+    while op is not None and op.name in ("broadcast", "reshape", "convert_layout"):
+        value = op.args[0]
+        op = defs.get(value)
+    return bool(constant_of(value, defs) == 0)
+
+
 def constant_like(op: Op, number: Any) -> Op:
     """A `const` op of the type of ``op``'s only result."""
     found = op.result.type

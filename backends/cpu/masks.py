@@ -16,11 +16,11 @@ from tilec.backends.cpu.tiles import Code, Lazy
 from tilec.backends.cpu.views import larger, smaller
 from tilec.ir.core import Op, Value
 from tilec.ir.types import bool_, int32
+from tilec.passes.layout_rules import SHAPES
 
 _LEAST, _MOST = I64(-(2**31)), I64(2**31 - 1)
 # Comparisons as (operand that must be smaller, the other one, LLVM's sign).
 _COMPARE = {"lt": (0, 1, "<"), "le": (0, 1, "<="), "gt": (1, 0, "<"), "ge": (1, 0, "<=")}
-_VIEWS = ("broadcast", "reshape", "permute")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _true(code: Code, mask: Value) -> Any:
     op = code.definitions.get(mask)
     if op is None:
         return None
-    if op.name in _VIEWS:
+    if op.name in SHAPES:
         return _true(code, op.args[0])
     if op.name == "and" and tile_type(mask).dtype == bool_:
         both = [_true(code, a) for a in op.args]
@@ -107,7 +107,7 @@ Rule = Callable[[Code, Op], Interval | None]
 _RULES: dict[str, Rule] = {
     "const": _constant,
     "arange": _range,
-    **dict.fromkeys(_VIEWS, _view),
+    **dict.fromkeys(sorted(SHAPES), _view),
     "add": _pair(lambda b, x, y: (b.add(x.low, y.low), b.add(x.high, y.high))),
     "sub": _pair(lambda b, x, y: (b.sub(x.low, y.high), b.sub(x.high, y.low))),
     "minimum": _pair(lambda b, x, y: (smaller(b, x.low, y.low), smaller(b, x.high, y.high))),

@@ -12,10 +12,11 @@ from tilec.backends.ptx.context import Emitter, Fragment, Rule
 from tilec.backends.ptx.hopper_operands import staged_bytes, staged_tile
 from tilec.backends.ptx.hopper_stage import Place, write
 from tilec.backends.ptx.hopper_views import Dims, identity
-from tilec.ir.core import Kernel, Op, Value, definitions, walk
+from tilec.ir.core import Kernel, Op, definitions, walk
 from tilec.ir.ops import attr
 from tilec.ir.types import TileType
 from tilec.passes.allocate import Request
+from tilec.passes.rewrite import is_zero
 from tilec.passes.warp_products import is_staged
 
 
@@ -34,7 +35,7 @@ class Products:
         assert isinstance(a, TileType) and isinstance(op.result.type, TileType)
         self._stage(e, op)
         left, right = self._left(e, op, size), Matrices(e, self._shared(e, op, 1), False, size)
-        fresh = self._is_zero(op.args[2])
+        fresh = is_zero(op.args[2], self.defs)
         into = e.fresh(op.result.type) if fresh else e.take(op.args[2])
         products(e, size, a.dtype, left, right, Accumulator(e, into, fresh))
         e.bind(op.result, into)
@@ -66,12 +67,6 @@ class Products:
             tile = staged_tile(fragment.dtype, fragment.shape, 1 - i)
             write(e, fragment, Place(tile, base, identity(fragment.shape)))
         e.sync()
-
-    def _is_zero(self, value: Value) -> bool:
-        op = self.defs.get(value)
-        while op is not None and op.name in ("broadcast", "reshape", "convert_layout"):
-            op = self.defs.get(op.args[0])
-        return op is not None and op.name == "const" and op.attrs["value"] == 0
 
 
 def mn_and_k(dims: Dims, index: int) -> tuple[int, int]:

@@ -10,8 +10,8 @@ from tilec.backends.ptx.numeric import bits, compute_type
 from tilec.backends.ptx.shapes import tile_of
 from tilec.backends.ptx.words import joined, spread
 from tilec.ir.core import Block, Op, Value
-from tilec.ir.ops import attr
 from tilec.ir.ptx.module import Int, Not, Reg, Sym
+from tilec.passes.schedule.modulo_body import is_product
 
 Move = tuple[Reg, Reg, str]
 
@@ -115,7 +115,7 @@ def _packed_by_need(body: Block) -> set[Value]:
     """
     following = dict(zip(body.params[1:], body.yielded, strict=True))
     found = {op.result for op in body.ops if op.name in ("load", "gather")}
-    found |= {op.args[0] for op in body.ops if op.name == "dot" and attr(op, "asynchronous")}
+    found |= {op.args[0] for op in body.ops if is_product(op)}
     while True:
         more = {p for p, value in following.items() if value in found}
         more |= {value for p, value in following.items() if p in found}

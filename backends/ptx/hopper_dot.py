@@ -30,6 +30,7 @@ from tilec.ir.ops import attr
 from tilec.ir.types import TileType
 from tilec.passes.allocate import Request
 from tilec.passes.layout_rules import on_tensor_cores
+from tilec.passes.rewrite import is_zero
 
 
 class Products:
@@ -52,7 +53,7 @@ class Products:
         left = self._operand(e, a, 0, size, staged)
         right = self._operand(e, b, 1, size, staged)
         assert isinstance(right, Shared) and isinstance(op.result.type, TileType)
-        fresh = self._is_zero(acc)
+        fresh = is_zero(acc, self.defs)
         into = self._accumulator(e, op, fresh)
         assert isinstance(a.type, TileType)
         products(e, size, a.type.dtype, left, right, into, fresh)
@@ -111,12 +112,6 @@ class Products:
             return shared_operand(e, bound.units, operand(bound.tile, mn, k), groups, bound.first)
         assert isinstance(bound, Fragment)
         return packed(e, bound)
-
-    def _is_zero(self, value: Value) -> bool:
-        op = self.defs.get(value)
-        while op is not None and op.name in ("broadcast", "reshape", "convert_layout"):
-            op = self.defs.get(op.args[0])
-        return op is not None and op.name == "const" and op.attrs["value"] == 0
 
 
 def _pack(e: Emitter, values: Iterable[Value]) -> None:

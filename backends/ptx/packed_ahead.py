@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tilec.ir.core import Block, Op, Value, walk
-from tilec.ir.ops import attr
 from tilec.ir.types import TileType
+from tilec.passes.schedule.modulo_body import is_product
 
 
 def packed_ahead(body: Block) -> dict[Op, tuple[Value, ...]]:
@@ -30,16 +30,12 @@ def _ahead(block: Block) -> Iterator[tuple[Op, tuple[Value, ...]]]:
         if op.name == "dot.wait" and op.attrs["pending"] == 0 and first is not None:
             yield first, tuple(wanted)
             first, late, wanted = None, set(), []
-        if _runs(op):
+        if is_product(op):
             first = first or op
             wanted += [op.args[0]] if _fits(op.args[0]) and op.args[0] not in late else []
         late |= set(op.results) if first is not None else set()
     if first is not None:
         yield first, tuple(wanted)
-
-
-def _runs(op: Op) -> bool:
-    return op.name == "dot" and bool(attr(op, "asynchronous"))
 
 
 def _fits(value: Value) -> bool:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from tilec.ir.core import Block, Op, Value, walk
 from tilec.ir.types import DType, TileType, float32
+from tilec.passes.layout_rules import SHAPES
 
-MOVES = ("broadcast", "reshape", "permute", "convert_layout")
+MOVES = SHAPES | {"convert_layout"}
 
 
 def rough_quotients(body: Block) -> set[Op]:
