@@ -82,15 +82,21 @@ def persistent_gemm(A, B, C, M, N, K, am, bk, cm, BM: tl.constexpr, BN: tl.const
 
 
 @triton.jit
+def share_of(A, B, rows, columns, M, N, K, am, bk, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+    """The steps along K that are this program's on the third axis of the grid."""
+    share, steps = tl.program_id(2), tl.cdiv(K, BK)
+    each = tl.cdiv(steps, tl.num_programs(2))
+    last = tl.minimum((share + 1) * each, steps)
+    return product(A, B, rows, columns, M, N, K, am, bk, share * each, last, BM, BN, BK)
+
+
+@triton.jit
 def gemm_shares(A, B, PARTS, M, N, K, am, bk, part, pm, BM: tl.constexpr, BN: tl.constexpr,
                 BK: tl.constexpr):  # fmt: skip
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
     columns = tl.program_id(1) * BN + tl.arange(0, BN)
-    share, steps = tl.program_id(2), tl.cdiv(K, BK)
-    each = tl.cdiv(steps, tl.num_programs(2))
-    last = tl.minimum((share + 1) * each, steps)
-    acc = product(A, B, rows, columns, M, N, K, am, bk, share * each, last, BM, BN, BK)
-    put(PARTS + share * part, acc, rows, columns, M, N, pm)
+    acc = share_of(A, B, rows, columns, M, N, K, am, bk, BM, BN, BK)
+    put(PARTS + tl.program_id(2) * part, acc, rows, columns, M, N, pm)
 
 
 @triton.jit
@@ -109,10 +115,7 @@ def add_shares(PARTS, C, shares, M, N, part, pm, cm, BM: tl.constexpr, BN: tl.co
 def gemm_atomic(A, B, C, M, N, K, am, bk, cm, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
     columns = tl.program_id(1) * BN + tl.arange(0, BN)
-    share, steps = tl.program_id(2), tl.cdiv(K, BK)
-    each = tl.cdiv(steps, tl.num_programs(2))
-    last = tl.minimum((share + 1) * each, steps)
-    acc = product(A, B, rows, columns, M, N, K, am, bk, share * each, last, BM, BN, BK)
+    acc = share_of(A, B, rows, columns, M, N, K, am, bk, BM, BN, BK)
     inside = (rows[:, None] < M) & (columns[None, :] < N)
     tl.atomic_add(C + rows[:, None] * cm + columns[None, :], acc, mask=inside, sem="relaxed")
 
